@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# testbed.sh - two hosts on one wire, made of network namespaces; source it
+#
+#   peer                              server
+#   10.9.0.1/24, fd09::1/64           10.9.0.2/24, fd09::2/64
+#   p0 ================= veth ================= s0 (no address: the service
+#   plain kernel TCP, tx off                    holds them on tas0)
+#
+# Everything is named after this shell's pid and removed when it exits, also
+# after a failure or a signal. Processes are ended by the pids that were
+# recorded with testbed_own.
+#
+#   testbed_up [QUEUES]      make the hosts
+#   in_peer CMD, in_server CMD   run CMD there (this shell waits for it)
+#   server_address_kernel    the addresses on s0: Linux alone
+#   server_address_none      s0 without addresses again
+#   daemon_start [OPTION...] tas-xdp in server, returns when it is ready
+#   daemon_stop              SIGTERM, waits; returns its exit status
+#   testbed_own PID          end PID when the testbed goes
+#   testbed_disown PID       it has ended: leave that pid alone
+#   testbed_on_exit COMMAND  run COMMAND when the testbed goes
+
+TB_PEER=tas-$$-peer
+TB_SERVER=tas-$$-server
+# shellcheck disable=SC2034 # for those who source this file
+PEER4=10.9.0.1 SERVER4=10.9.0.2 PEER6=fd09::1 SERVER6=fd09::2
+: "${BUILD:=.build}"
+TB_DIR=
+TB_PIDS=()
+TB_HOOKS=()
+DAEMON_PID=
+DAEMON_CPUS=
+
+in_peer() { nsenter --net="/run/netns/$TB_PEER" "$@"; }
+in_server() { nsenter --net="/run/netns/$TB_SERVER" "$@"; }
+testbed_own() { TB_PIDS+=("$1"); }
+testbed_disown() {
+	local pid left=()
+	for pid in "${TB_PIDS[@]}"; do
+		[ "$pid" = "$1" ] || left+=("$pid")
+	done
+	TB_PIDS=("${left[@]}")
+}
+testbed_on_exit() { TB_HOOKS+=("$1"); }
+
+testbed_down() {
+	local status=$? i pid
+	trap '' EXIT INT TERM HUP
+	for ((i = ${#TB_PIDS[@]} - 1; i >= 0; i--)); do
+		kill "${TB_PIDS[i]}" 2>/dev/null
+	done
+	for pid in "${TB_PIDS[@]}"; do
+		for ((i = 0; i < 50; i++)); do
+			kill -0 "$pid" 2>/dev/null || break
+			sleep 0.1
+		done
+		kill -9 "$pid" 2>/dev/null
+	done
+	for i in "${TB_HOOKS[@]}"; do eval "$i"; done
+	ip netns del "$TB_PEER" 2>/dev/null
+	ip netns del "$TB_SERVER" 2>/dev/null
+	[ -z "$TB_DIR" ] || rm -rf "$TB_DIR"
+	exit "$status"
+}
+
+testbed_up() {
+	local queues=${1:-1} ns
+	if [ "$(id -u)" != 0 ]; then
+		echo "network namespaces need root: run this as root" >&2
+		exit 1
+	fi
+	TB_DIR=$(mktemp -d)
+	trap testbed_down EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	ip netns add "$TB_PEER" && ip netns add "$TB_SERVER" || exit 1
+	in_server ip link add s0 numtxqueues "$queues" numrxqueues "$queues" \
+		type veth peer name p0 numtxqueues "$queues" \
+		numrxqueues "$queues" netns "$TB_PEER" || exit 1
+	for ns in "$TB_PEER" "$TB_SERVER"; do
+		nsenter --net="/run/netns/$ns" sh -c '
+			ip link set lo up
+			# Where the host does not allow it in a namespace, the
+			# programs of bench/ ask for cubic by TCP_CONGESTION.
+			sysctl -qw net.ipv4.tcp_congestion_control=cubic \
+				2>/dev/null
+			sysctl -qw net.ipv6.conf.all.accept_dad=0
+			sysctl -qw net.ipv6.conf.default.accept_dad=0' || exit 1
+	done
+	in_peer sh -c "ethtool -K p0 tx off >/dev/null
+		ip addr add $PEER4/24 dev p0
+		ip addr add $PEER6/64 dev p0 nodad
+		ip link set p0 up" || exit 1
+	in_server sh -c "sysctl -qw net.ipv6.conf.s0.addr_gen_mode=1
+		ip link set s0 up" || exit 1
+}
+
+server_address_kernel() {
+	in_server ip addr add $SERVER4/24 dev s0
+	in_server ip addr add $SERVER6/64 dev s0 nodad
+}
+
+server_address_none() {
+	in_server ip addr flush dev s0 scope global
+	in_peer ip neigh flush dev p0
+}
+
+daemon_start() {
+	local word
+	mkfifo "$TB_DIR/ready.$$"
+	# Not in_server: a function's pid would be that of a shell around it.
+	# shellcheck disable=SC2086
+	nsenter --net="/run/netns/$TB_SERVER" \
+		${DAEMON_CPUS:+taskset -c $DAEMON_CPUS} "$BUILD/tas-xdp" \
+		--nic s0 --addr $SERVER4/24 --addr $SERVER6/64 \
+		--ready-fd 3 "$@" 3>"$TB_DIR/ready.$$" \
+		2>"$TB_DIR/daemon.log" &
+	DAEMON_PID=$!
+	testbed_own $DAEMON_PID
+	read -r -t 20 word <"$TB_DIR/ready.$$" || word=
+	rm -f "$TB_DIR/ready.$$"
+	if [ "$word" != ready ]; then
+		echo "tas-xdp did not start:" >&2
+		cat "$TB_DIR/daemon.log" >&2
+		return 1
+	fi
+	in_peer ip neigh flush dev p0
+}
+
+daemon_stop() {
+	[ -n "$DAEMON_PID" ] || return 0
+	kill -TERM "$DAEMON_PID" 2>/dev/null
+	wait "$DAEMON_PID"
+	local status=$?
+	testbed_disown "$DAEMON_PID"
+	DAEMON_PID=
+	return $status
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reply.c - what the programs are told
+ *
+ * What a flow has to tell its program gathers in its pend_* fields: received
+ * bytes (always one contiguous piece of the buffer), acknowledged bytes,
+ * flags. Once a turn it becomes one reply. When the ring is full it goes on
+ * gathering, and the flow waits in its context's list, so that a program which
+ * doesn't read costs no memory and no other program notices. A flow that is
+ * gone keeps its slot until its last reply found room (or the context goes).
+ *
+ * Acknowledged bytes alone are told only when the program has used half of its
+ * buffer, see flow_has_reply(), or asks (XTS_F_CREDITS).
+ *
+ * Order as in xts_proto.h: slots, then producer (release); then, once a turn,
+ * a full fence and a look at app_sleep. The program's consumer index is
+ * checked: it may not be ahead of what was produced.
+ *
+ * Limits: RELAY_MAX replies of the slow path wait for one context; a program
+ * that leaves more unread breaks the contract.
+ */
+#include "fastpath/core.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define RELAY_MAX 4096u
+
+/* A free slot, NULL: the ring is full or the program broke the contract. */
+static inline struct xts_reply *slot_get(struct fp_core *c, struct app_ctx *a)
+{
+	if (unlikely(a->reply_producer - a->reply_consumer == XTS_RING_SLOTS)) {
+		uint32_t seen = __atomic_load_n(&a->area->reply_index.consumer,
+						__ATOMIC_ACQUIRE);
+
+		if (a->reply_producer - seen > XTS_RING_SLOTS) {
+			app_offend(c, a, "reply consumer out of range");
+			return NULL;
+		}
+		a->reply_consumer = seen;
+		if (a->reply_producer - seen == XTS_RING_SLOTS)
+			return NULL;
+	}
+	return &a->area->reply[a->reply_producer & (XTS_RING_SLOTS - 1)];
+}
+
+static inline void slot_put(struct fp_core *c, struct app_ctx *a)
+{
+	a->reply_producer++;
+	c->unpublished = true;
+	if (!a->notify) {
+		a->notify = true;
+		a->notify_next = c->notify;
+		c->notify = a;
+		/* It will answer soon: no doorbell needed for that. */
+		if (unlikely(a->parked))
+			app_unpark(c, a);
+	}
+}
+
+static noinline bool post_offloaded(struct fp_core *c, struct flow *f)
+{
+	struct app_ctx *a = f->ctx;
+	struct xts_reply *r = slot_get(c, a);
+
+	if (!r)
+		return false;
+	*r = (struct xts_reply){
+		.type = XTS_REPLY_OFFLOADED,
+		.cookie = f->cookie,
+		.off = 0,
+		.len = f->pend_len,
+		.credits = f->pend_credits,
+		.flow = f->index,
+		.flow_gen = f->gen,
+		.core = c->cfg.index,
+		.buf_size = f->buf_size,
+		.rx_buf = (uint64_t)(f->rx_buf - a->ctx->mem),
+		.tx_len = f->tx_len + f->pend_credits,
+	};
+	f->pend_len = 0;
+	f->pend_credits = 0;
+	f->pend_offloaded = false;
+	slot_put(c, a);
+	return true;
+}
+
+static noinline bool post_moved(struct fp_core *c, struct flow *f)
+{
+	struct xts_reply *r = slot_get(c, f->ctx);
+
+	if (!r)
+		return false;
+	*r = (struct xts_reply){
+		.type = XTS_REPLY_MOVED,
+		.cookie = f->cookie,
+	};
+	slot_put(c, f->ctx);
+	f->ctx = f->move_to;
+	f->move_to = NULL;
+	return true;
+}
+
+static inline bool post_recv(struct fp_core *c, struct flow *f)
+{
+	struct xts_reply *r = slot_get(c, f->ctx);
+
+	if (unlikely(!r))
+		return false;
+	r->type = XTS_REPLY_RECV;
+	r->flags = f->pend_flags;
+	r->cookie = f->cookie;
+	static_assert(offsetof(struct flow, pend_err) -
+				      offsetof(struct flow, pend_off) ==
+			      offsetof(struct xts_reply, err) -
+				      offsetof(struct xts_reply, off),
+		      "off, len, credits, err: in the reply's order");
+	memcpy(&r->off, &f->pend_off, 4 * sizeof(r->off));
+	f->pend_len = 0;
+	f->pend_credits = 0;
+	f->pend_flags = 0;
+	f->pend_err = 0;
+	slot_put(c, f->ctx);
+	return true;
+}
+
+/* false: the ring is full. */
+static inline bool post_all(struct fp_core *c, struct flow *f)
+{
+	if (unlikely(f->pend_offloaded) && !post_offloaded(c, f))
+		return false;
+	if ((f->pend_len || f->pend_credits || f->pend_flags) &&
+	    !post_recv(c, f))
+		return false;
+	return likely(!f->move_to) || post_moved(c, f);
+}
+
+static void finish(struct fp_core *c, struct flow *f)
+{
+	if (f->state == FLOW_GONE)
+		flow_free(&c->flows, f);
+}
+
+static noinline void block(struct fp_core *c, struct flow *f)
+{
+	struct app_ctx *a = f->ctx;
+
+	if (!a->blocked && !a->relays)
+		c->n_blocked++;
+	c->left_over = true;
+	f->blocked = true;
+	f->blocked_next = a->blocked;
+	a->blocked = f;
+}
+
+static noinline void drop(struct fp_core *c, struct flow *f)
+{
+	f->pend_len = 0;
+	f->pend_credits = 0;
+	f->pend_flags = 0;
+	f->pend_offloaded = false;
+	f->move_to = NULL;
+	finish(c, f);
+}
+
+void reply_flow(struct fp_core *c, struct flow *f)
+{
+	if (unlikely(f->blocked || f->state == FLOW_HOLD))
+		return;
+	if (unlikely(!f->ctx || f->ctx->offence)) {
+		drop(c, f);
+		return;
+	}
+	if (unlikely(!post_all(c, f))) {
+		if (f->ctx->offence)
+			drop(c, f);
+		else
+			block(c, f);
+		return;
+	}
+	if (unlikely(f->state == FLOW_GONE))
+		finish(c, f);
+}
+
+void reply_turn(struct fp_core *c)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->n_telling; i++) {
+		struct flow *f = c->telling[i];
+
+		f->telling = false;
+		if (unlikely(f->state != FLOW_OPEN || !flow_has_reply(f)))
+			continue;
+		/* Nothing but data and credits, to a program that is there and
+		 * reads. */
+		if (likely(!f->blocked && !f->pend_offloaded && !f->move_to &&
+			   f->ctx && !f->ctx->offence && post_recv(c, f)))
+			continue;
+		reply_flow(c, f);
+	}
+	c->n_telling = 0;
+	reply_publish(c);
+}
+
+/* ---- rings that were full
+ * ---------------------------------------------------- */
+
+void reply_unblock(struct fp_core *c, struct flow *f)
+{
+	struct flow **p;
+
+	if (!f->blocked)
+		return;
+	for (p = &f->ctx->blocked; *p != f; p = &(*p)->blocked_next)
+		;
+	*p = f->blocked_next;
+	f->blocked = false;
+	if (!f->ctx->blocked && !f->ctx->relays)
+		c->n_blocked--;
+}
+
+static bool relay_post(struct fp_core *c, struct app_ctx *a,
+		       const struct xts_reply *reply)
+{
+	struct xts_reply *r = slot_get(c, a);
+
+	if (!r)
+		return false;
+	*r = *reply;
+	slot_put(c, a);
+	return true;
+}
+
+void reply_relay(struct fp_core *c, struct app_ctx *a,
+		 const struct xts_reply *reply)
+{
+	struct relay *n;
+
+	if (a->offence)
+		return;
+	if (!a->relays && relay_post(c, a, reply))
+		return;
+	n = a->n_relays < RELAY_MAX && !a->offence ? malloc(sizeof(*n)) : NULL;
+	if (!n) {
+		app_offend(c, a, "replies are not read");
+		return;
+	}
+	n->reply = *reply;
+	n->next = NULL;
+	if (!a->blocked && !a->relays)
+		c->n_blocked++;
+	c->left_over = true;
+	if (a->relays)
+		a->relays_tail->next = n;
+	else
+		a->relays = n;
+	a->relays_tail = n;
+	a->n_relays++;
+}
+
+static bool retry_relays(struct fp_core *c, struct app_ctx *a)
+{
+	struct relay *n;
+
+	while ((n = a->relays)) {
+		if (!a->offence && !relay_post(c, a, &n->reply) && !a->offence)
+			return false;
+		a->relays = n->next;
+		a->n_relays--;
+		free(n);
+	}
+	return true;
+}
+
+static bool retry_context(struct fp_core *c, struct app_ctx *a)
+{
+	uint32_t before = a->reply_producer;
+	struct flow *f;
+
+	if (retry_relays(c, a)) {
+		while ((f = a->blocked)) {
+			if (!a->offence && !post_all(c, f) && !a->offence)
+				break;
+			/* post_all() may have moved the flow elsewhere. */
+			a->blocked = f->blocked_next;
+			f->blocked = false;
+			if (a->offence)
+				drop(c, f);
+			else
+				finish(c, f);
+		}
+	}
+	if (!a->relays && !a->blocked)
+		c->n_blocked--;
+	return a->reply_producer != before;
+}
+
+bool reply_retry(struct fp_core *c)
+{
+	struct app_ctx *a;
+	bool moved = false;
+
+	for (a = c->contexts; a; a = a->next) {
+		if (a->relays || a->blocked)
+			moved |= retry_context(c, a);
+	}
+	return moved;
+}
+
+/* ---- telling
+ * ------------------------------------------------------------------ */
+
+void reply_publish(struct fp_core *c)
+{
+	struct app_ctx *a;
+
+	c->unpublished = false;
+	for (a = c->notify; a; a = a->notify_next)
+		__atomic_store_n(&a->area->reply_index.producer,
+				 a->reply_producer, __ATOMIC_RELEASE);
+}
+
+static noinline void wake(struct fp_core *c, struct app_ctx *a, uint32_t asleep)
+{
+	uint64_t one = 1;
+
+	a->woken = asleep;
+	if (write(a->ctx->app_event_fd, &one, sizeof(one)) > 0)
+		COUNT(c, app_wakeups);
+}
+
+void reply_wake(struct fp_core *c)
+{
+	struct app_ctx *a;
+	uint32_t asleep;
+
+	if (unlikely(c->unpublished))
+		reply_publish(c);
+	/* Partner: the program, which makes app_sleep odd, fences and looks
+	 * at its rings before it sleeps. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while ((a = c->notify)) {
+		c->notify = a->notify_next;
+		a->notify = false;
+		asleep = __atomic_load_n(&a->head->app_sleep, __ATOMIC_RELAXED);
+		if ((asleep & 1) && asleep != a->woken)
+			wake(c, a, asleep);
+		if (__atomic_load_n(&a->head->app_cpu, __ATOMIC_RELAXED) ==
+		    c->cpu)
+			c->yield = true;
+	}
+}

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tx.c - segments and acknowledgments out
+ *
+ * Every frame starts as a copy of the flow's header template, whose constant
+ * parts are summed already; a segment patches lengths, numbers and time stamps
+ * and sums the payload while copying it out of the program's buffer, which is
+ * read once (the program may be writing it).
+ *
+ * tx_turn() runs once a turn over the flows that something happened to: it
+ * sends what cwnd, the peer's window and TX_FLOW_BURST allow; every segment
+ * carries the acknowledgment. If none left, it decides about a pure ACK (RFC
+ * 1122 4.2.3.2, RFC 5681 4.2): at once for two segments' worth, when the flow
+ * isn't one of requests and answers, or when the window opened much; else in 40
+ * ms.
+ *
+ * Read first: RFC 9293 3.8.6 (windows, silly window syndrome), RFC 7323 3.2.
+ * State: the sender's half of the flow. A turn without a free frame leaves the
+ * flow listed; the next turn tries again.
+ */
+#include "fastpath/core.h"
+
+#define OFF_SEQ 4
+#define OFF_ACK 8
+#define OFF_FLAGS 13
+#define OFF_WIN 14
+#define OFF_SUM 16
+#define OFF_TSVAL 24
+#define OFF_TSECR 28
+
+#define FLAG_PSH 0x08
+#define FLAG_ACK 0x10
+
+static void put16(uint8_t *p, uint16_t be)
+{
+	memcpy(p, &be, 2);
+}
+
+static void put32(uint8_t *p, uint32_t be)
+{
+	memcpy(p, &be, 4);
+}
+
+/* ---- the template ----------------------------------------------------------
+ */
+
+static void template_ip4(struct flow *f, const struct flow_params *p)
+{
+	struct iphdr *ip = (struct iphdr *)(f->hdr + FP_L2_MAX);
+
+	f->hdr[12] = ETHERTYPE_IP >> 8;
+	f->hdr[13] = ETHERTYPE_IP & 0xff;
+	f->l4 = FP_L2_MAX + sizeof(*ip);
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = p->tos;
+	ip->frag_off = htons(IP_DF);
+	ip->ttl = p->ttl;
+	ip->protocol = IPPROTO_TCP;
+	memcpy(&ip->saddr, p->key.local, 4);
+	memcpy(&ip->daddr, p->key.peer, 4);
+	f->ip_sum = csum_fold33(csum_add(ip, sizeof(*ip), 0)) % 0xffff;
+	f->csum_base = csum_fold33(csum_add(&ip->saddr, 8, 0)) % 0xffff;
+}
+
+static void template_ip6(struct flow *f, const struct flow_params *p)
+{
+	struct ip6_hdr *ip = (struct ip6_hdr *)(f->hdr + FP_L2_MAX);
+
+	f->hdr[12] = ETHERTYPE_IPV6 >> 8;
+	f->hdr[13] = ETHERTYPE_IPV6 & 0xff;
+	f->l4 = FP_L2_MAX + sizeof(*ip);
+	ip->ip6_flow = htonl(6u << 28 | (uint32_t)p->tos << 20 |
+			     (p->flow_label & 0xfffff));
+	ip->ip6_nxt = IPPROTO_TCP;
+	ip->ip6_hlim = p->ttl;
+	memcpy(&ip->ip6_src, p->key.local, 16);
+	memcpy(&ip->ip6_dst, p->key.peer, 16);
+	f->csum_base = csum_fold33(csum_add(&ip->ip6_src, 32, 0)) % 0xffff;
+}
+
+void flow_template_init(struct flow *f, const struct flow_params *p)
+{
+	struct tcphdr *th;
+	uint64_t sum;
+
+	memcpy(f->hdr, p->l2, FP_L2_MAX);
+	if (p->key.family == AF_INET)
+		template_ip4(f, p);
+	else
+		template_ip6(f, p);
+	/* With the IP header's length field this is the pseudo header's sum:
+	 * IPv4's counts its header too. */
+	f->csum_base += htons(IPPROTO_TCP);
+	if (p->key.family == AF_INET)
+		f->csum_base += 0xffff - htons(sizeof(struct iphdr));
+	th = (struct tcphdr *)(f->hdr + f->l4);
+	th->source = p->key.lport;
+	th->dest = p->key.pport;
+	th->doff = p->timestamps ? 8 : 5;
+	th->ack = 1;
+	f->hdr_len = f->l4 + th->doff * 4;
+	if (p->timestamps)
+		put32(f->hdr + f->l4 + 20, htonl(0x0101080a));
+	sum = csum_add(th, f->hdr_len - f->l4, f->csum_base);
+	f->tcp_sum = csum_fold33(sum) % 0xffff;
+}
+
+/* ---- one segment ------------------------------------------------------------
+ */
+
+/* The window to advertise, shifted. The right edge that we honour never moves
+ * back; what is advertised may fall short of it by less than one unit. */
+static inline uint32_t tx_window(struct flow *f)
+{
+	uint32_t room = flow_rx_free(f), s = f->rcv_wscale, w;
+	uint32_t old = flow_rcv_edge(f) - f->rcv_nxt;
+
+	/* The usual case: the program has read everything. */
+	if (likely(room == f->buf_size && old <= f->wnd_max)) {
+		f->rcv_wup = f->rcv_nxt;
+		flow_set(f, rcv_wnd, f->wnd_max);
+		return f->wnd_field;
+	}
+	if (room < f->sws_min)
+		room = 0;
+	w = room >> s;
+	if (unlikely(w > 0xffff))
+		w = 0xffff;
+	f->rcv_wup = f->rcv_nxt;
+	if ((w << s) >= old) {
+		flow_set(f, rcv_wnd, w << s);
+		return w;
+	}
+	flow_set(f, rcv_wnd, old);
+	w = old >> s;
+	return w > 0xffff ? 0xffff : w;
+}
+
+/*
+ * Write a segment of @len bytes from snd_una + @off of the transmit buffer
+ * into @q. @seq is its sequence number. It carries the acknowledgment, so
+ * whatever waited to be acknowledged no longer does. @hdr_len, @v6 and @ts are
+ * the flow's; the compiler knows them where it matters.
+ */
+static inline __attribute__((always_inline)) void
+tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
+	 uint32_t off, uint32_t len, uint8_t flags, uint32_t hdr_len, bool v6,
+	 bool ts)
+{
+	uint32_t l4 = FP_L2_MAX +
+		      (v6 ? sizeof(struct ip6_hdr) : sizeof(struct iphdr));
+	uint16_t ip_len = htons(hdr_len + len - (v6 ? l4 : FP_L2_MAX));
+	uint32_t ack = htonl(f->rcv_nxt + f->rcv_fin), tsval, tsecr;
+	uint8_t *p = q->data, *th = p + l4;
+	uint16_t win = htons(tx_window(f));
+	uint64_t sum = 0, hdr_sum;
+
+	seq = htonl(seq);
+	memcpy(p, f->hdr, hdr_len);
+	if (len)
+		sum = csum_copy_from(
+			p + hdr_len, f->rx_buf + f->buf_size, f->buf_size,
+			(f->tx_pos + off) & (f->buf_size - 1), len);
+	if (v6) {
+		put16(p + FP_L2_MAX + 4, ip_len);
+	} else {
+		put16(p + FP_L2_MAX + 2, ip_len);
+		put16(p + FP_L2_MAX + 10, csum_finish32(f->ip_sum + ip_len));
+	}
+	put32(th + OFF_SEQ, seq);
+	put32(th + OFF_ACK, ack);
+	th[OFF_FLAGS] = flags;
+	put16(th + OFF_WIN, win);
+	/* ACK is in the template's sum. */
+	hdr_sum = (uint64_t)f->tcp_sum + ip_len + htons(flags & ~FLAG_ACK) +
+		  seq + ack + win;
+	if (ts) {
+		tsval = htonl(c->now_ms + f->ts_offset);
+		tsecr = htonl(f->ts_recent);
+		put32(th + OFF_TSVAL, tsval);
+		put32(th + OFF_TSECR, tsecr);
+		hdr_sum += (uint64_t)tsval + tsecr;
+	}
+	put16(th + OFF_SUM, csum_finish(csum_add64(sum, hdr_sum)));
+	q->len = hdr_len + len;
+	f->ack_at = 0;
+	f->ack_now = false;
+	f->consumed = false;
+}
+
+static noinline void tx_build(struct fp_core *c, struct flow *f,
+			      struct queue_frame *q, uint32_t seq, uint32_t off,
+			      uint32_t len, uint8_t flags)
+{
+	bool v6 = f->key.family == AF_INET6;
+
+	tx_write(c, f, q, seq, off, len, flags, f->hdr_len, v6, f->timestamps);
+}
+
+static inline void tx_submit(struct fp_core *c, const struct queue_frame *q)
+{
+	c->q->ops->tx_submit(c->q, q);
+	c->q->to_kick = true;
+}
+
+static inline bool tx_frame(struct fp_core *c, struct queue_frame *q)
+{
+	if (likely(c->q->ops->tx_alloc(c->q, q)))
+		return true;
+	COUNT(c, tx_no_frame);
+	c->tx_starved = true;
+	return false;
+}
+
+noinline bool tx_ack(struct fp_core *c, struct flow *f)
+{
+	struct queue_frame q;
+
+	if (!tx_frame(c, &q))
+		return false;
+	tx_build(c, f, &q, f->snd_nxt + f->snd_fin, 0, 0, FLAG_ACK);
+	tx_submit(c, &q);
+	COUNT(c, tx_acks);
+	return true;
+}
+
+bool tx_probe(struct fp_core *c, struct flow *f)
+{
+	struct queue_frame q;
+
+	if (!tx_frame(c, &q))
+		return false;
+	tx_build(c, f, &q, f->snd_una - 1, 0, 0, FLAG_ACK);
+	tx_submit(c, &q);
+	COUNT(c, tx_probes);
+	return true;
+}
+
+bool tx_retransmit(struct fp_core *c, struct flow *f)
+{
+	uint32_t len = f->snd_nxt - f->snd_una;
+	struct queue_frame q;
+
+	if (len > f->snd_mss)
+		len = f->snd_mss;
+	if (!len)
+		return true;
+	if (!tx_frame(c, &q))
+		return false;
+	if (len > q.len - f->hdr_len)
+		len = q.len - f->hdr_len;
+	tx_build(c, f, &q, f->snd_una, 0, len, FLAG_ACK | FLAG_PSH);
+	tx_submit(c, &q);
+	f->rtt_ns = 0; /* Karn */
+	COUNT(c, tx_retransmits);
+	return true;
+}
+
+/* ---- the flow's turn -------------------------------------------------------
+ */
+
+/* Length of the next segment of unsent data that may go now, 0: none. */
+static inline uint32_t tx_next_len(struct flow *f)
+{
+	uint32_t flight = f->snd_cur - f->snd_una, len = f->tx_len - flight;
+	uint32_t wnd = f->snd_wnd < f->cwnd ? f->snd_wnd : f->cwnd;
+
+	if (len > f->snd_mss)
+		len = f->snd_mss;
+	if (likely(flight + len <= wnd))
+		return len;
+	if (wnd == f->cwnd)
+		f->cwnd_limited = true;
+	/* Sender's silly window avoidance: less than a segment, and than all
+	 * there is, only if nothing is on its way that will bring an ACK. */
+	return flight ? 0 : wnd;
+}
+
+static inline void tx_sent(struct fp_core *c, struct flow *f, uint32_t len)
+{
+	f->snd_cur += len;
+	if (likely(seq_gt(f->snd_cur, f->snd_nxt))) {
+		flow_set(f, snd_nxt, f->snd_cur);
+		if (!f->rtt_ns) {
+			f->rtt_ns = c->now_ns;
+			f->rtt_seq = f->snd_cur;
+		}
+		COUNT(c, tx_segments);
+	} else {
+		COUNT(c, tx_retransmits);
+	}
+	if (unlikely(!f->plain))
+		flow_judge(f);
+}
+
+/* true: nothing more can be sent now; false: come again next turn. */
+static inline bool tx_data(struct fp_core *c, struct flow *f)
+{
+	unsigned int n;
+	uint32_t len;
+
+	for (n = 0; flow_unsent(f) && (len = tx_next_len(f)); n++) {
+		struct queue_frame q;
+		uint8_t flags = FLAG_ACK;
+
+		if (n == TX_FLOW_BURST || !tx_frame(c, &q))
+			return false;
+		if (q.len < f->hdr_len + len) /* frames are smaller than MSS */
+			len = q.len - f->hdr_len;
+		if (len == flow_unsent(f))
+			flags |= FLAG_PSH;
+		tx_build(c, f, &q, f->snd_cur, f->snd_cur - f->snd_una, len,
+			 flags);
+		tx_submit(c, &q);
+		tx_sent(c, f, len);
+	}
+	return true;
+}
+
+/* Zero window with nothing on its way: only probes will tell when it opens. */
+static noinline void tx_start_persist(struct fp_core *c, struct flow *f)
+{
+	f->persist = true;
+	f->backoff = 0;
+	f->probes = 0;
+	flow_judge(f);
+	timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+}
+
+/* The window grew so much that the peer should know (RFC 9293 3.8.6.2.2). */
+static inline bool tx_window_grew(const struct flow *f)
+{
+	uint32_t left = flow_rcv_edge(f) - f->rcv_nxt;
+	uint32_t room = flow_rx_free(f), max = 65535u << f->rcv_wscale;
+
+	if (room > max)
+		room = max;
+	if (room <= left || left > f->buf_size / 2)
+		return false;
+	return room - left >= 2 * f->snd_mss || room - left >= f->buf_size / 2;
+}
+
+static inline bool tx_ack_decide(struct fp_core *c, struct flow *f)
+{
+	uint32_t unacked = f->rcv_nxt - f->rcv_wup;
+	bool grew = unlikely(f->consumed) && tx_window_grew(f);
+
+	if (f->ack_now || unacked >= 2 * f->snd_mss ||
+	    (unacked && !f->pingpong) || grew)
+		return tx_ack(c, f);
+	f->consumed = false;
+	if (unacked && !f->ack_at) {
+		f->ack_at = c->now_ns + DELACK_NS;
+		timers_queue(&c->timers, f, f->ack_at);
+	}
+	return true;
+}
+
+/* Something was sent: it may be the answer to what came shortly before. */
+static inline void tx_after(struct fp_core *c, struct flow *f)
+{
+	if (c->now_ns - f->rcv_ns < DELACK_NS)
+		f->pingpong = true;
+	if (!f->rto_at)
+		timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+}
+
+/* Whatever may be sent, whatever the flow's state. */
+static noinline bool tx_flow_any(struct fp_core *c, struct flow *f)
+{
+	uint32_t sent = f->snd_cur;
+	bool all;
+
+	if (unlikely(f->state != FLOW_OPEN))
+		return true;
+	if (!flow_unsent(f))
+		return tx_ack_decide(c, f);
+	all = tx_data(c, f);
+	if (likely(f->snd_cur != sent)) {
+		tx_after(c, f);
+		return all; /* the segments acknowledged everything */
+	}
+	if (!all)
+		return false;
+	if (f->snd_una == f->snd_cur && !f->persist)
+		tx_start_persist(c, f);
+	return tx_ack_decide(c, f);
+}
+
+/* The one segment of an answer, over IPv4 with timestamps. */
+static inline __attribute__((always_inline)) bool
+tx_one(struct fp_core *c, struct flow *f, uint32_t len)
+{
+	uint32_t seq = f->snd_nxt, end = seq + len;
+	struct queue_frame q;
+
+	if (unlikely(!tx_frame(c, &q)))
+		return false;
+	if (unlikely(q.len < FLOW_HDR_HOT + len)) {
+		c->q->ops->tx_abandon(c->q, &q);
+		return tx_flow_any(c, f);
+	}
+	tx_write(c, f, &q, seq, seq - f->snd_una, len, FLAG_ACK | FLAG_PSH,
+		 FLOW_HDR_HOT, false, true);
+	tx_submit(c, &q);
+	f->snd_cur = end;
+	flow_set(f, snd_nxt, end);
+	if (likely(!f->rtt_ns)) {
+		f->rtt_ns = c->now_ns;
+		f->rtt_seq = end;
+	}
+	COUNT(c, tx_segments);
+	tx_after(c, f);
+	return true;
+}
+
+/* true: nothing is left that waits for a free frame or for its turn. */
+static inline __attribute__((always_inline)) bool tx_flow(struct fp_core *c,
+							  struct flow *f)
+{
+	uint32_t unsent = flow_unsent(f);
+
+	/* Nothing unusual, the usual headers, and all there is to send fits a
+	 * segment and, with what is on its way, both windows. */
+	if (likely(f->plain == FLOW_HDR_HOT && unsent - 1 < f->snd_mss &&
+		   f->tx_len <= f->snd_wnd && f->tx_len <= f->cwnd))
+		return tx_one(c, f, unsent);
+	return tx_flow_any(c, f);
+}
+
+void tx_turn(struct fp_core *c)
+{
+	uint32_t i, n = c->n_listed, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		struct flow *f = c->listed[i];
+
+		if (likely(tx_flow(c, f)))
+			f->listed = false;
+		else
+			c->listed[kept++] = f;
+	}
+	c->n_listed = kept;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ctx.h - contexts: rings to the service, sleeping, ready lists (private)
+ *
+ * A context belongs to a thread (made when the thread first needs it) or is a
+ * polling context. Its lock guards the rings and every socket whose ctx it is.
+ * Contexts are never freed, only used again, so that a thread may lock the
+ * context it read from a socket and then look whether it still is the one.
+ *
+ * Lock order: service lock, context lock, table lock. No thread holds two
+ * context locks.
+ */
+#ifndef LIBSOCK_CTX_H
+#define LIBSOCK_CTX_H
+
+#include "libsock/sock.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+struct xsession;
+
+/* Our half of one core's rings; shared words are in area. */
+struct xring {
+	struct xts_core_area *area;
+	uint32_t cmd_producer;
+	uint32_t cmd_consumer;	 /* the service's, as last read */
+	uint32_t reply_consumer; /* also read without the lock by spinners */
+	int doorbell_fd;
+};
+
+/* What a blocked thread sleeps on: woken by the service's eventfd, by the
+ * end of the control socket, by wake_fd. */
+struct xsleeper {
+	int epfd;
+	int wake_fd;
+	uint32_t attach_no; /* of the context when it was made */
+	struct xsleeper *next;
+};
+
+/* Tags of events in the epolls; anything above is a cookie. */
+enum { XTAG_EVENT, XTAG_CONTROL, XTAG_WAKE, XTAG_KERNEL };
+
+TAILQ_HEAD(xsock_list, xsock);
+
+struct xctx {
+	pthread_mutex_t lock;
+	struct xsession *session; /* NULL: not known to a service */
+	struct xts_ctx_area *area;
+	_Atomic uint32_t cores;	   /* rings in use, 0: detached */
+	_Atomic uint32_t progress; /* goes up when anything changed */
+	uint32_t number;	   /* the service's name for it */
+	uint32_t attach_no;	   /* goes up with each attach */
+	uint32_t sleep_word;	   /* what app_sleep holds */
+	uint32_t n_sleepers;	   /* threads asleep */
+	uint32_t n_waiters;	   /* threads spinning or asleep */
+	uint32_t n_socks;	   /* on socks */
+	uint32_t empty_drains;	   /* in a row */
+	int event_fd;
+	bool armed;    /* polling: app_sleep is odd for xts_epoll_fd() */
+	bool detached; /* session is lost, its memory still in use by waiters */
+	bool in_use;   /* under the service lock */
+	bool orphan;   /* its thread or polling context ended; service lock */
+	struct xring ring[XTS_MAX_CORES];
+	struct xsock_list socks; /* whose ctx this is */
+	struct xsock_list dirty; /* with something to tell the service */
+	struct xsleeper *asleep, *idle_sleepers;
+
+	/* Polling contexts only. */
+	_Atomic bool polling;
+	bool dead;	/* made before fork(), seen from the child */
+	bool fd_used;	/* xts_epoll_fd() was called */
+	bool signalled; /* wake_fd has been written since epfd was read */
+	int epfd;      /* xts_epoll_fd(): eventfds, control socket, kern_epfd */
+	int kern_epfd; /* sockets that are the kernel's */
+	int wake_fd;
+	_Atomic uint32_t n_kernel; /* sockets in epfd and kern_epfd, a hint */
+	uint32_t calls;
+	uint64_t looked_ns; /* when epfd was last read */
+	bool shares_cpu;    /* a core ran on our CPU when we last spun */
+	uint32_t fed_seen;  /* area->linux_fed before that */
+	bool hinted;	    /* linux_fed changed since then */
+	struct xsock_list ready;
+	uint32_t n_ready;
+
+	struct xctx *next; /* of all; under the service lock */
+};
+
+/* The calling thread's context, or the polling context it last polled. NULL:
+ * out of memory. */
+struct xctx *xctx_thread(void);
+void xctx_thread_polls(struct xctx *c);
+struct xctx *xctx_new(void);		 /* service lock held */
+void xctx_init_attached(struct xctx *c); /* lock held; rings are set */
+void xctx_watch_session(struct xctx *c); /* polling contexts; lock held */
+void xctx_detach(struct xctx *c);	/* lock held; after the service ended */
+void xctx_forget_rings(struct xctx *c); /* lock held; closes its fds */
+void xctx_child(struct xctx *c);	/* after fork(), in the child */
+
+/* Lock held: takes replies; true: something changed. */
+bool xctx_drain(struct xctx *c);
+/* Lock held: tells the service what it isn't told yet; false: a ring is full.
+ */
+bool xctx_flush(struct xctx *c);
+/* Lock held: tells the service of one socket, at once if it can. */
+void xctx_flush_sock(struct xctx *c, struct xsock *s);
+void xctx_mark_dirty(struct xctx *c, struct xsock *s);
+/* Lock held: a command that isn't SEND; false: the ring is full. */
+bool xctx_setopt(struct xctx *c, struct xsock *s, uint32_t flags);
+/* Lock held on entry and return: waits until something changed. 0, -EINTR, or
+ * -EAGAIN when deadline_ns (CLOCK_MONOTONIC) has passed. */
+int xctx_wait(struct xctx *c, uint64_t deadline_ns);
+/* Lock held: wakes all who sleep on c. */
+void xctx_wake(struct xctx *c);
+/* Adds fd to an epoll under a tag of ours; 0 or -1. */
+int xctx_watch(int epfd, int fd, uint64_t tag, uint32_t events);
+void xctx_sleeper_free(struct xsleeper *sl);
+/* Without the lock, n_waiters counted: true if something seems to have come
+ * since progress was seen. */
+bool xctx_spin(struct xctx *c, uint32_t seen, uint64_t end_ns);
+/* Was Linux given frames since the last look at the kernel's sockets? With the
+ * lock, or n_waiters counted. */
+bool xctx_hinted(const struct xctx *c);
+void xctx_hint_taken(struct xctx *c);	/* lock not held */
+void xctx_waiter_enter(struct xctx *c); /* lock held */
+void xctx_waiter_leave(struct xctx *c); /* lock held */
+/* Lock held: app_sleep odd and fresh, full fence; and back. */
+void xctx_sleep_begin(struct xctx *c);
+void xctx_sleep_end(struct xctx *c);
+
+/* Lock held: s joins, leaves c. */
+void xctx_join(struct xctx *c, struct xsock *s);
+void xctx_leave(struct xctx *c, struct xsock *s);
+void xctx_end_flow(struct xctx *c, struct xsock *s, int err);
+
+/* A closing socket has had its last reply; lock held. */
+void xctx_close_answered(struct xctx *c, struct xsock *s);
+
+/* epoll.c. Lock of s->ctx held, all: */
+void xepoll_to_user(struct xctx *c, struct xsock *s);
+void xepoll_to_kernel(struct xctx *c, struct xsock *s);
+/* No lock held: */
+void xepoll_connecting(struct xsock *s);
+void xepoll_settle(struct xsock *s);
+void xepoll_forget(struct xsock *s);
+
+static inline uint64_t xclock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t xctx_spin_ns(void); /* XTS_SPIN_US */
+/* s was accepted from listener. */
+void xsvc_inherit(struct xsock *s, struct xsock *listener);
+
+/* A barrier between our store and our load of the other side's word. */
+static inline void xfence(void)
+{
+#ifdef __SANITIZE_THREAD__
+	static uint32_t dummy;
+
+	__atomic_fetch_add(&dummy, 1, __ATOMIC_SEQ_CST);
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+static inline void xctx_progress(struct xctx *c)
+{
+	atomic_fetch_add_explicit(&c->progress, 1, memory_order_relaxed);
+}
+
+/* Locks the context of s; NULL: it has none. */
+static inline struct xctx *xsock_lock(struct xsock *s)
+{
+	struct xctx *c;
+
+	for (;;) {
+		c = atomic_load_explicit(&s->ctx, memory_order_acquire);
+		if (!c)
+			return NULL;
+		pthread_mutex_lock(&c->lock);
+		if (atomic_load_explicit(&s->ctx, memory_order_relaxed) == c)
+			return c;
+		pthread_mutex_unlock(&c->lock);
+	}
+}
+
+/* EPOLL* bits of an offloaded socket, as Linux's tcp_poll(); lock held */
+static inline uint32_t xsock_events(struct xsock *s)
+{
+	uint32_t ev = 0;
+	bool rd = s->shut_rd || s->eof || s->gone;
+	bool wr = s->shut_wr || s->gone;
+
+	if (rd)
+		ev |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+	else if (s->rx_avail &&
+		 s->rx_avail >= atomic_load_explicit(&s->rcvlowat,
+						     memory_order_relaxed))
+		ev |= EPOLLIN | EPOLLRDNORM;
+	if (rd && wr)
+		ev |= EPOLLHUP;
+	if (wr || s->size - s->tx_used >= s->size / 3)
+		ev |= EPOLLOUT | EPOLLWRNORM;
+	else
+		s->nospace = true;
+	if (s->so_error)
+		ev |= EPOLLERR;
+	return ev;
+}
+
+/* epoll.c's part of a reply; lock held */
+static inline void xepoll_event(struct xctx *c, struct xsock *s,
+				uint32_t events)
+{
+	if (s->listed || s->ep_where != XWHERE_USER || !(s->ep_events & events))
+		return;
+	s->listed = true;
+	TAILQ_INSERT_TAIL(&c->ready, s, ready_link);
+	c->n_ready++;
+}
+
+#endif

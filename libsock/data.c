@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * data.c - sending and receiving
+ *
+ * What Linux's tcp_sendmsg() and tcp_recvmsg() do, on the buffers shared with
+ * the service: one copy, one command a send, no system call while the core is
+ * awake. Read xts_proto.h (payload) and tcp(7), recv(2), send(2) first.
+ *
+ * The order of outcomes is Linux's: data first, then end of file, then the
+ * pending error (told once), then EAGAIN. After a reset, receiving says
+ * ECONNRESET once and 0 from then on; sending says the pending error once,
+ * then EPIPE, with SIGPIPE unless MSG_NOSIGNAL.
+ *
+ * A sender that finds the buffer full waits until a third of it, or what it
+ * still has to send, is free, so that it does not send slivers.
+ *
+ * Not here: urgent data (MSG_OOB: EOPNOTSUPP, EINVAL), the error queue (goes
+ * to the kernel socket). MSG_MORE is taken and has no effect.
+ */
+#include "libsock/service.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+
+#define RW_MAX 0x7ffff000u /* what Linux moves in one call at most */
+
+/* A position in the program's vector. */
+struct cursor {
+	const struct iovec *iov;
+	size_t off;
+};
+
+static size_t iov_total(const struct iovec *iov, size_t n)
+{
+	size_t total = 0;
+
+	while (n--)
+		total += (iov++)->iov_len;
+	return total < RW_MAX ? total : RW_MAX;
+}
+
+/* Between the vector and a flat piece of memory; to_iov: into the vector. */
+static void move_bytes(struct cursor *at, uint8_t *mem, size_t len, bool to_iov)
+{
+	uint8_t *base;
+	size_t n;
+
+	while (len) {
+		n = at->iov->iov_len - at->off;
+		if (!n) {
+			at->iov++;
+			at->off = 0;
+			continue;
+		}
+		if (n > len)
+			n = len;
+		base = (uint8_t *)at->iov->iov_base + at->off;
+		if (to_iov)
+			memcpy(base, mem, n);
+		else
+			memcpy(mem, base, n);
+		mem += n;
+		len -= n;
+		at->off += n;
+	}
+}
+
+static uint64_t deadline_of(struct xsock *s, int flags,
+			    const _Atomic uint64_t *timeo)
+{
+	uint64_t ns;
+
+	if (flags & MSG_DONTWAIT ||
+	    atomic_load_explicit(&s->nonblock, memory_order_relaxed))
+		return 0;
+	ns = atomic_load_explicit(timeo, memory_order_relaxed);
+	return ns ? xclock_ns() + ns : UINT64_MAX;
+}
+
+/* Waits with the lock held; the socket may be another's or moved afterwards.
+ * 0: look again, with *c locked. */
+static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
+{
+	uint32_t gen = atomic_load_explicit(&s->gen, memory_order_relaxed);
+	int err, how;
+
+	if (!deadline)
+		return -EAGAIN;
+	err = xctx_wait(*c, deadline);
+	if (atomic_load_explicit(&s->ctx, memory_order_relaxed) == *c &&
+	    atomic_load_explicit(&s->gen, memory_order_relaxed) == gen &&
+	    xsock_phase(s) == XPHASE_OFFLOADED)
+		return err;
+	pthread_mutex_unlock(&(*c)->lock);
+	*c = NULL;
+	if (atomic_load_explicit(&s->gen, memory_order_relaxed) == gen)
+		*c = xsock_route(s, deadline, &how);
+	else
+		how = -EBADF;
+	assert(*c || how != 0);
+	return *c ? err : (how == 1 ? -EBADF : how);
+}
+
+/* ---- receiving ---------------------------------------------------------- */
+
+static inline void consumed(struct xctx *c, struct xsock *s, uint32_t n)
+{
+	s->rx_avail -= n;
+	s->rx_off = (s->rx_off + n) & (s->size - 1);
+	if (s->gone)
+		return;
+	s->rx_credits += n;
+	if (s->rx_credits >= s->size / 2)
+		xctx_flush_sock(c, s);
+	else
+		xctx_mark_dirty(c, s);
+}
+
+/* Up to len bytes of what is there. */
+static size_t take(struct xctx *c, struct xsock *s, struct cursor *to,
+		   size_t len, int flags)
+{
+	uint32_t n = len < s->rx_avail ? (uint32_t)len : s->rx_avail, first;
+
+	if (!n)
+		return 0;
+	first = s->size - s->rx_off;
+	if (first > n)
+		first = n;
+	if (!(flags & MSG_TRUNC)) {
+		move_bytes(to, s->rx_mem + s->rx_off, first, true);
+		if (n > first)
+			move_bytes(to, s->rx_mem, n - first, true);
+	}
+	if (flags & MSG_PEEK)
+		return n;
+	consumed(c, s, n);
+	return n;
+}
+
+static ssize_t recv_user(struct xctx **cp, struct xsock *s,
+			 const struct iovec *iov, size_t len, int flags,
+			 uint64_t deadline)
+{
+	struct cursor to = {.iov = iov};
+	size_t done = 0, target;
+	int err = 0;
+
+	target = flags & MSG_WAITALL
+			 ? len
+			 : atomic_load_explicit(&s->rcvlowat,
+						memory_order_relaxed);
+	if (target > len)
+		target = len;
+	if (flags & MSG_PEEK && target > s->size)
+		target = s->size;
+	for (;;) {
+		if (s->rx_avail < target - done)
+			xctx_drain(*cp);
+		if (!(flags & MSG_PEEK))
+			done += take(*cp, s, &to, len - done, flags);
+		else if (s->rx_avail >= target || s->eof || s->gone ||
+			 s->shut_rd || err || !deadline)
+			done = take(*cp, s, &to, len, flags);
+		if (done >= target || s->eof || (done && s->so_error))
+			break;
+		if (!done && s->so_error) {
+			err = -xsock_take_error(s);
+			break;
+		}
+		if (s->gone || s->shut_rd || err)
+			break;
+		err = wait_more(s, cp, deadline);
+		if (err &&
+		    (!*cp || done || !(flags & MSG_PEEK) || !s->rx_avail))
+			break;
+	}
+	return done ? (ssize_t)done : err;
+}
+
+static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
+{
+	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
+	uint64_t deadline = deadline_of(s, flags, &s->rcvtimeo_ns);
+	struct xctx *c;
+	ssize_t n;
+	int how;
+
+	if (flags & MSG_ERRQUEUE)
+		return recvmsg(s->fd, msg, flags);
+	c = xsock_route(s, deadline, &how);
+	if (!c)
+		return how == 1 ? recvmsg(s->fd, msg, flags) : xts_result(how);
+	if (flags & MSG_OOB)
+		n = -EINVAL;
+	else
+		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline)
+			: 0;
+	if (c)
+		pthread_mutex_unlock(&c->lock);
+	if (n < 0) {
+		errno = (int)-n;
+		return -1;
+	}
+	msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = 0;
+	return n;
+}
+
+ssize_t xts_recvmsg(int s, struct msghdr *msg, int flags)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock)
+		return -1;
+	if (msg->msg_iovlen > IOV_MAX)
+		return xts_result(-EMSGSIZE);
+	return recv_any(sock, msg, flags);
+}
+
+ssize_t xts_recvfrom(int s, void *buf, size_t len, int flags,
+		     struct sockaddr *addr, socklen_t *alen)
+{
+	struct xsock *sock = xsock_get(s);
+	struct iovec iov = {buf, len};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_name = addr,
+			     .msg_namelen = addr && alen ? *alen : 0};
+	ssize_t n;
+
+	if (!sock)
+		return -1;
+	if (xsock_phase(sock) == XPHASE_KERNEL)
+		return recvfrom(sock->fd, buf, len, flags, addr, alen);
+	n = recv_any(sock, &msg, flags);
+	if (n >= 0 && addr && alen)
+		*alen = msg.msg_namelen;
+	return n;
+}
+
+/* The usual case: data are there, in one piece. 0: it isn't that. */
+static inline size_t recv_hot(struct xsock *s, void *buf, size_t len)
+{
+	struct xctx *c;
+	uint32_t n = 0;
+
+	if (xsock_phase(s) != XPHASE_OFFLOADED)
+		return 0;
+	c = xsock_lock(s);
+	if (!c)
+		return 0;
+	if (!s->rx_avail)
+		xctx_drain(c);
+	if (xsock_phase(s) == XPHASE_OFFLOADED) {
+		n = len < s->rx_avail ? (uint32_t)len : s->rx_avail;
+		if (n > s->size - s->rx_off ||
+		    (n < len && n < atomic_load_explicit(&s->rcvlowat,
+							 memory_order_relaxed)))
+			n = 0;
+	}
+	if (n) {
+		memcpy(buf, s->rx_mem + s->rx_off, n);
+		consumed(c, s, n);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return n;
+}
+
+ssize_t xts_recv(int s, void *buf, size_t len, int flags)
+{
+	struct xsock *sock = xsock_get(s);
+	size_t n = 0;
+
+	if (!sock)
+		return -1;
+	if (!(flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)))
+		n = recv_hot(sock, buf, len);
+	return n ? (ssize_t)n : xts_recvfrom(s, buf, len, flags, NULL, NULL);
+}
+
+/* ---- sending ------------------------------------------------------------ */
+
+static ssize_t broken(int err, int flags)
+{
+	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
+		raise(SIGPIPE);
+	return err;
+}
+
+/* Up to len bytes into the free room. */
+static size_t put(struct xsock *s, struct cursor *from, size_t len)
+{
+	uint32_t room = s->size - s->tx_used, first, n;
+
+	n = len < room ? (uint32_t)len : room;
+	if (!n)
+		return 0;
+	first = s->size - s->tx_off;
+	if (first > n)
+		first = n;
+	move_bytes(from, s->tx_mem + s->tx_off, first, false);
+	if (n > first)
+		move_bytes(from, s->tx_mem, n - first, false);
+	s->tx_off = (s->tx_off + n) & (s->size - 1);
+	s->tx_used += n;
+	s->tx_unsent += n;
+	return n;
+}
+
+/* Enough room to go on? Sets nospace, so that EPOLLOUT comes, if not. */
+static bool has_room(struct xsock *s, size_t left)
+{
+	uint32_t room = s->size - s->tx_used;
+
+	if (room >= left || room >= s->size / 3)
+		return true;
+	s->nospace = true;
+	return false;
+}
+
+static ssize_t send_user(struct xctx **cp, struct xsock *s,
+			 const struct iovec *iov, size_t len, int flags,
+			 uint64_t deadline)
+{
+	struct cursor from = {.iov = iov};
+	size_t done = 0, n;
+	int err = 0;
+
+	while (done < len || !len) {
+		if (s->so_error || s->gone || s->shut_wr) {
+			err = -xsock_take_error(s);
+			err = done ? 0 : (err ? err : -EPIPE);
+			break;
+		}
+		n = put(s, &from, len - done);
+		if (n) {
+			done += n;
+			xctx_flush_sock(*cp, s);
+			continue;
+		}
+		if (done == len)
+			break;
+		s->nospace = true;
+		if (xctx_drain(*cp) && s->size > s->tx_used)
+			continue;
+		do
+			err = wait_more(s, cp, deadline);
+		while (!err && !s->gone && !s->shut_wr &&
+		       !has_room(s, len - done));
+		if (err)
+			break;
+	}
+	return done ? (ssize_t)done : err;
+}
+
+static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
+{
+	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
+	uint64_t deadline = deadline_of(s, flags, &s->sndtimeo_ns);
+	struct xctx *c;
+	ssize_t n;
+	int how;
+
+	c = xsock_route(s, deadline, &how);
+	if (!c)
+		return how == 1 ? sendmsg(s->fd, msg, flags) : xts_result(how);
+	if (flags & MSG_OOB)
+		n = -EOPNOTSUPP;
+	else
+		n = send_user(&c, s, msg->msg_iov, len, flags, deadline);
+	if (c)
+		pthread_mutex_unlock(&c->lock);
+	if (n < 0) {
+		errno = (int)-broken((int)n, flags);
+		return -1;
+	}
+	return n;
+}
+
+ssize_t xts_sendmsg(int s, const struct msghdr *msg, int flags)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock)
+		return -1;
+	if (msg->msg_iovlen > IOV_MAX)
+		return xts_result(-EMSGSIZE);
+	return send_any(sock, msg, flags);
+}
+
+ssize_t xts_sendto(int s, const void *buf, size_t len, int flags,
+		   const struct sockaddr *addr, socklen_t alen)
+{
+	struct xsock *sock = xsock_get(s);
+	struct iovec iov = {(void *)buf, len};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_name = (void *)addr,
+			     .msg_namelen = alen};
+
+	if (!sock)
+		return -1;
+	if (xsock_phase(sock) == XPHASE_KERNEL)
+		return sendto(sock->fd, buf, len, flags, addr, alen);
+	return send_any(sock, &msg, flags);
+}
+
+/* The usual case: room for all of it, in one piece. false: it isn't that. */
+static inline bool send_hot(struct xsock *s, const void *buf, size_t len)
+{
+	struct xctx *c;
+	bool fits;
+
+	if (xsock_phase(s) != XPHASE_OFFLOADED)
+		return false;
+	c = xsock_lock(s);
+	if (!c)
+		return false;
+	fits = xsock_phase(s) == XPHASE_OFFLOADED && len &&
+	       len <= s->size - s->tx_used && len <= s->size - s->tx_off &&
+	       !s->gone && !s->shut_wr && !s->so_error;
+	if (fits) {
+		memcpy(s->tx_mem + s->tx_off, buf, len);
+		s->tx_off = (s->tx_off + (uint32_t)len) & (s->size - 1);
+		s->tx_used += (uint32_t)len;
+		s->tx_unsent += (uint32_t)len;
+		xctx_flush_sock(c, s);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return fits;
+}
+
+ssize_t xts_send(int s, const void *buf, size_t len, int flags)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock)
+		return -1;
+	if (!(flags & MSG_OOB) && send_hot(sock, buf, len))
+		return (ssize_t)len;
+	return xts_sendto(s, buf, len, flags, NULL, 0);
+}

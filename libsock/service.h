@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * service.h - the session with the service (private to libsock)
+ *
+ * One session a process: control socket and memory. It is opened when a socket
+ * first wants to be offloaded and lives until the service ends or the last
+ * context that used its memory has let go, whichever is later.
+ */
+#ifndef LIBSOCK_SERVICE_H
+#define LIBSOCK_SERVICE_H
+
+#include "libsock/ctx.h"
+
+struct xsession {
+	int control_fd;
+	uint8_t *mem;
+	uint64_t mem_size;
+	uint32_t cores;
+	uint32_t buf_size;
+	bool keeps; /* XTS_F_KEEPS */
+	_Atomic bool lost;
+	_Atomic uint32_t refs; /* attached contexts, and one while current */
+};
+
+/* XTS_DISABLE is set */
+bool xsvc_disabled(void);
+/* NEW -> ASKING or KERNEL; joins c. */
+void xsvc_ask(struct xsock *s, struct xctx *c);
+/* The control message of a move; false: the service is gone. */
+bool xsvc_move(struct xsock *s, struct xctx *to);
+/* The buffers of a connection that was reset may be used again; lock of a
+ * context of the session held. */
+void xsvc_release_buffers(struct xsession *ss, uint64_t cookie);
+/* Nonsense or a hang-up: nothing more is believed. Any lock may be held. */
+void xsvc_lose(struct xsession *ss);
+/* Asks the kernel whether the service still is there. */
+void xsvc_check(struct xsession *ss);
+void xsvc_put(struct xsession *ss);
+/* A thread or polling context that ends; a new one, NULL: no memory. */
+void xsvc_ctx_release(struct xctx *c);
+struct xctx *xsvc_ctx_new(void);
+/* Context known to the service (service lock is taken); 0 or a reason. */
+enum xts_reason xsvc_attach(struct xctx *c);
+
+#endif

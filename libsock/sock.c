@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sock.c - the socket table and the calls that open and close
+ *
+ * Opening, listening, accepting and connecting are the kernel's: these calls
+ * go to the shadow socket and only note what they learned. A TCP connection is
+ * offered to the service when it is first used (xsock_engage); all that can't
+ * or need not be offloaded stays in phase KERNEL, where every call is the BSD
+ * one.
+ *
+ * Close. The shadow's descriptor is closed at once. The service holds a copy
+ * of it and keeps the connection until everything sent is acknowledged, so
+ * closing does not block; the slot waits in CLOSING for the service's last
+ * reply (its cookie is still valid, its number is EBADF). Only SO_LINGER with a
+ * time makes the call wait. SO_LINGER {1, 0} aborts.
+ *
+ * The table grows by chunks and never shrinks: XSOCK_CHUNKS * XSOCK_CHUNK
+ * sockets at most, then EMFILE. Looking up takes no lock.
+ */
+#include "libsock/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TYPE_MASK 0xf /* of socket(2)'s type, without the flags */
+
+static struct {
+	pthread_mutex_t lock;
+	struct xsock *free; /* slots to use again, last freed first */
+	uint32_t used;	    /* slots ever used */
+} table = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+_Atomic(struct xsock *) xsock_chunk[XSOCK_CHUNKS];
+
+int xts_result(int ret)
+{
+	if (ret >= 0)
+		return ret;
+	errno = -ret;
+	return -1;
+}
+
+/* ---- table -------------------------------------------------------------- */
+
+/* A slot that never was used; table locked. */
+static struct xsock *slot_new(void)
+{
+	uint32_t index = table.used, i;
+	struct xsock *chunk;
+
+	if (index >= XSOCK_CHUNKS * XSOCK_CHUNK)
+		return NULL;
+	if (index % XSOCK_CHUNK == 0) {
+		chunk = aligned_alloc(alignof(struct xsock),
+				      XSOCK_CHUNK * sizeof(*chunk));
+		if (!chunk)
+			return NULL;
+		memset(chunk, 0, XSOCK_CHUNK * sizeof(*chunk));
+		for (i = 0; i < XSOCK_CHUNK; i++)
+			chunk[i].index = index + i;
+		atomic_store_explicit(&xsock_chunk[index / XSOCK_CHUNK], chunk,
+				      memory_order_release);
+	}
+	table.used++;
+	return xsock_at(index);
+}
+
+static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
+		      bool nonblock)
+{
+	uint32_t gen = atomic_load(&s->gen) + 1;
+
+	s->fd = fd;
+	s->rx_mem = s->tx_mem = NULL;
+	s->size = s->rx_off = s->rx_avail = s->rx_credits = 0;
+	s->tx_off = s->tx_used = s->tx_unsent = s->cmd_flags = 0;
+	s->flow = s->flow_gen = s->core = 0;
+	s->eof = s->gone = s->listed = s->dirty = false;
+	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
+	s->asked = false;
+	s->ep_events = s->ep_flags = 0;
+	s->ep_where = XWHERE_NONE;
+	s->so_error = 0;
+	atomic_store(&s->ctx, NULL);
+	atomic_store(&s->ep_ctx, NULL);
+	atomic_store(&s->reason, reason);
+	atomic_store(&s->nonblock, nonblock);
+	atomic_store(&s->connecting, false);
+	s->options_known = false;
+	atomic_store(&s->rcvlowat, 1);
+	atomic_store(&s->rcvtimeo_ns, 0);
+	atomic_store(&s->sndtimeo_ns, 0);
+	atomic_store(&s->gen, gen ? gen : 1);
+}
+
+int xsock_open(int fd, enum xphase phase, enum xts_reason reason, bool nonblock)
+{
+	struct xsock *s;
+
+	pthread_mutex_lock(&table.lock);
+	s = table.free;
+	if (s)
+		table.free = s->free_next;
+	else
+		s = slot_new();
+	pthread_mutex_unlock(&table.lock);
+	if (!s) {
+		close(fd);
+		errno = EMFILE;
+		return -1;
+	}
+	slot_init(s, fd, reason, nonblock);
+	xsock_set_phase(s, phase);
+	return (int)s->index + XSOCK_FIRST;
+}
+
+void xsock_free(struct xsock *s)
+{
+	xsock_set_phase(s, XPHASE_FREE);
+	pthread_mutex_lock(&table.lock);
+	s->free_next = table.free;
+	table.free = s;
+	pthread_mutex_unlock(&table.lock);
+}
+
+void xsock_table_lock(void)
+{
+	pthread_mutex_lock(&table.lock);
+}
+
+void xsock_table_unlock(void)
+{
+	pthread_mutex_unlock(&table.lock);
+}
+
+/* In the child of fork(): offloaded connections are the parent's alone. */
+void xsock_table_child(void)
+{
+	struct xsock *s;
+	uint32_t i;
+
+	for (i = 0; i < table.used; i++) {
+		s = xsock_at(i);
+		atomic_store(&s->ep_ctx, NULL);
+		s->ep_where = XWHERE_NONE;
+		switch (xsock_phase(s)) {
+		case XPHASE_ASKING:
+		case XPHASE_OFFLOADED:
+		case XPHASE_MOVING:
+			close(s->fd);
+			s->fd = -1;
+			xsock_set_phase(s, XPHASE_FORKED);
+			break;
+		case XPHASE_CLOSING:
+			xsock_set_phase(s, XPHASE_FREE);
+			s->free_next = table.free;
+			table.free = s;
+			break;
+		default:
+			continue;
+		}
+		atomic_store(&s->ctx, NULL);
+		s->listed = s->dirty = false;
+	}
+}
+
+/* ---- phases ------------------------------------------------------------- */
+
+/* TCP_INFO's state; -1: not TCP */
+int xsock_tcp_state(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return -1;
+	return info.tcpi_state;
+}
+
+static void stays_kernel(struct xsock *s, enum xts_reason reason)
+{
+	uint32_t phase = XPHASE_NEW;
+
+	if (atomic_compare_exchange_strong(&s->phase, &phase, XPHASE_KERNEL))
+		atomic_store(&s->reason, reason);
+}
+
+int xsock_engage(struct xsock *s, bool blocking)
+{
+	return xsock_engage_state(s, blocking, xsock_tcp_state(s->fd));
+}
+
+int xsock_engage_state(struct xsock *s, bool blocking, int state)
+{
+	struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+	struct xctx *c;
+
+	if (state == TCP_SYN_SENT || state == TCP_SYN_RECV) {
+		if (!blocking)
+			return 1;
+		return poll(&p, 1, -1) < 0 ? -errno : 0;
+	}
+	if (state == TCP_CLOSE)
+		return 1;
+	if (state == TCP_LISTEN) {
+		stays_kernel(s, XTS_REASON_LISTENER);
+	} else if (state != TCP_ESTABLISHED) {
+		stays_kernel(s, XTS_REASON_NOT_ESTABLISHED);
+	} else {
+		c = atomic_load(&s->ep_ctx);
+		if (!c)
+			c = xctx_thread();
+		if (c)
+			xsvc_ask(s, c);
+		else
+			stays_kernel(s, XTS_REASON_NO_MEMORY);
+	}
+	xepoll_settle(s);
+	return 0;
+}
+
+/* ASKING or MOVING: waits for the end of it. 0: look again. */
+static int await_decision(struct xsock *s, uint64_t deadline_ns)
+{
+	struct xctx *c = xsock_lock(s);
+	uint32_t phase, gen = atomic_load(&s->gen);
+	int err = 0;
+
+	if (!c) {
+		sched_yield();
+		return 0;
+	}
+	xctx_drain(c);
+	phase = xsock_phase(s);
+	if (gen == atomic_load(&s->gen) &&
+	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING))
+		err = deadline_ns ? xctx_wait(c, deadline_ns) : -EAGAIN;
+	pthread_mutex_unlock(&c->lock);
+	return err;
+}
+
+struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
+{
+	uint32_t gen = atomic_load_explicit(&s->gen, memory_order_relaxed);
+	struct xctx *c;
+
+	*how = 0;
+	while (*how == 0) {
+		if (atomic_load_explicit(&s->gen, memory_order_relaxed) !=
+		    gen) {
+			*how = -EBADF;
+			break;
+		}
+		switch (xsock_phase(s)) {
+		case XPHASE_OFFLOADED:
+			c = xsock_lock(s);
+			if (c && xsock_phase(s) == XPHASE_OFFLOADED)
+				return c;
+			if (c)
+				pthread_mutex_unlock(&c->lock);
+			else
+				sched_yield();
+			break;
+		case XPHASE_ASKING:
+		case XPHASE_MOVING:
+			*how = await_decision(s, deadline_ns);
+			break;
+		case XPHASE_NEW:
+			*how = xsock_engage(s, deadline_ns != 0);
+			break;
+		case XPHASE_KERNEL:
+			*how = 1;
+			break;
+		default:
+			*how = -EBADF;
+		}
+	}
+	return NULL;
+}
+
+int xsock_take_error(struct xsock *s)
+{
+	int err = s->so_error;
+
+	s->so_error = 0;
+	return err;
+}
+
+/* ---- opening ------------------------------------------------------------ */
+
+int xts_socket(int domain, int type, int protocol)
+{
+	bool tcp = (domain == AF_INET || domain == AF_INET6) &&
+		   (type & TYPE_MASK) == SOCK_STREAM &&
+		   (protocol == 0 || protocol == IPPROTO_TCP);
+	enum xts_reason why = XTS_REASON_PENDING;
+	int fd = socket(domain, type, protocol);
+
+	if (fd < 0)
+		return -1;
+	if (!tcp)
+		why = XTS_REASON_NOT_TCP;
+	else if (xsvc_disabled())
+		why = XTS_REASON_DISABLED;
+	return xsock_open(
+		fd, why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL, why,
+		type & SOCK_NONBLOCK);
+}
+
+int xts_import(int fd)
+{
+	int type, protocol = 0, flags = fcntl(fd, F_GETFL);
+	enum xts_reason why = XTS_REASON_PENDING;
+	socklen_t len = sizeof(type);
+
+	if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len))
+		return -1;
+	len = sizeof(protocol);
+	getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len);
+	if (type != SOCK_STREAM || protocol != IPPROTO_TCP)
+		why = XTS_REASON_NOT_TCP;
+	else if (xsvc_disabled())
+		why = XTS_REASON_DISABLED;
+	else if (xsock_tcp_state(fd) == TCP_LISTEN)
+		why = XTS_REASON_LISTENER;
+	return xsock_open(
+		fd, why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL, why,
+		flags & O_NONBLOCK);
+}
+
+int xts_bind(int s, const struct sockaddr *addr, socklen_t len)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock ? bind(sock->fd, addr, len) : -1;
+}
+
+int xts_listen(int s, int backlog)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock || listen(sock->fd, backlog))
+		return -1;
+	stays_kernel(sock, XTS_REASON_LISTENER);
+	return 0;
+}
+
+int xts_accept4(int s, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	struct xsock *sock = xsock_get(s), *child;
+	enum xts_reason why;
+	int fd, number;
+
+	if (!sock)
+		return -1;
+	fd = accept4(sock->fd, addr, len, flags);
+	if (fd < 0)
+		return -1;
+	/* A listener that never can be offloaded says why for its children. */
+	why = atomic_load(&sock->reason);
+	if (why == XTS_REASON_LISTENER)
+		why = XTS_REASON_PENDING;
+	number = xsock_open(
+		fd, why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL, why,
+		flags & SOCK_NONBLOCK);
+	child = number < 0 ? NULL : xsock_get(number);
+	if (child)
+		xsvc_inherit(child, sock);
+	return number;
+}
+
+int xts_accept(int s, struct sockaddr *addr, socklen_t *len)
+{
+	return xts_accept4(s, addr, len, 0);
+}
+
+int xts_connect(int s, const struct sockaddr *addr, socklen_t len)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock)
+		return -1;
+	if (!connect(sock->fd, addr, len)) {
+		/* Registered already: events should come from here on. */
+		if (atomic_load(&sock->ep_ctx) &&
+		    xsock_phase(sock) == XPHASE_NEW)
+			xsock_engage(sock, false);
+		return 0;
+	}
+	if (errno == EINPROGRESS && xsock_phase(sock) == XPHASE_NEW) {
+		atomic_store(&sock->connecting, true);
+		xepoll_connecting(sock);
+		errno = EINPROGRESS;
+	}
+	return -1;
+}
+
+/* ---- closing ------------------------------------------------------------ */
+
+static int user_shutdown(struct xctx *c, struct xsock *s, int how)
+{
+	if (s->gone)
+		return -ENOTCONN;
+	if (how != SHUT_WR)
+		s->shut_rd = true;
+	if (how != SHUT_RD && !s->shut_wr) {
+		s->shut_wr = true;
+		s->cmd_flags |= XTS_F_SHUT_WR;
+		xctx_flush_sock(c, s);
+	}
+	xepoll_event(c, s, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+	xctx_wake(c);
+	return 0;
+}
+
+int xts_shutdown(int s, int how)
+{
+	struct xsock *sock = xsock_get(s);
+	struct xctx *c;
+	int ret;
+
+	if (!sock)
+		return -1;
+	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+		return xts_result(-EINVAL);
+	/* NEW: Linux may do it, the connection then stays with Linux. */
+	if (xsock_phase(sock) == XPHASE_NEW)
+		return shutdown(sock->fd, how);
+	do
+		c = xsock_route(sock, UINT64_MAX, &ret);
+	while (!c && ret == -EINTR);
+	if (!c)
+		return ret == 1 ? shutdown(sock->fd, how) : xts_result(ret);
+	ret = user_shutdown(c, sock, how);
+	pthread_mutex_unlock(&c->lock);
+	return xts_result(ret);
+}
+
+/* The connection is the service's to end from here on; lock held. s may be
+ * free on return. */
+static void user_close(struct xctx *c, struct xsock *s, bool abort)
+{
+	int fd = s->fd;
+
+	s->fd = -1;
+	xsock_set_phase(s, XPHASE_CLOSING);
+	xctx_wake(c);
+	if (s->gone || !atomic_load(&c->cores)) {
+		if (s->kept)
+			xsvc_release_buffers(c->session, xsock_cookie(s));
+		xctx_leave(c, s);
+		close(fd);
+		xsock_free(s);
+		return;
+	}
+	if (s->listed) {
+		TAILQ_REMOVE(&c->ready, s, ready_link);
+		c->n_ready--;
+		s->listed = false;
+	}
+	s->cmd_flags |= XTS_F_CLOSE | (abort ? XTS_F_ABORT : 0);
+	if (abort && s->size) {
+		s->tx_off = (s->tx_off - s->tx_unsent) & (s->size - 1);
+		s->tx_unsent = 0;
+	}
+	xctx_flush_sock(c, s);
+	close(fd);
+}
+
+/* SO_LINGER's time: until all is acknowledged, as far as it lasts. */
+static void linger(struct xsock *s, uint32_t gen, int seconds)
+{
+	uint64_t end = xclock_ns() + (uint64_t)seconds * 1000000000u;
+	struct xctx *c;
+	int err = 0;
+
+	while (!err && (c = xsock_lock(s))) {
+		if (atomic_load(&s->gen) != gen ||
+		    xsock_phase(s) != XPHASE_CLOSING)
+			err = -EBADF;
+		else
+			err = xctx_wait(c, end);
+		pthread_mutex_unlock(&c->lock);
+	}
+}
+
+/* false: another thread changed the phase, look again */
+static bool close_user(struct xsock *s)
+{
+	struct linger lg = {0}, off = {0};
+	socklen_t len = sizeof(lg);
+	uint32_t gen = atomic_load(&s->gen);
+	struct xctx *c = xsock_lock(s);
+	uint32_t phase;
+
+	if (!c) {
+		sched_yield();
+		return false;
+	}
+	phase = xsock_phase(s);
+	if (phase == XPHASE_MOVING) {
+		xctx_wait(c, UINT64_MAX);
+		pthread_mutex_unlock(&c->lock);
+		return false;
+	}
+	if (phase != XPHASE_ASKING && phase != XPHASE_OFFLOADED) {
+		pthread_mutex_unlock(&c->lock);
+		return false;
+	}
+	getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &lg, &len);
+	/* The service must not block when it closes its copy. */
+	if (lg.l_onoff && lg.l_linger)
+		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+	user_close(c, s, lg.l_onoff && !lg.l_linger);
+	pthread_mutex_unlock(&c->lock);
+	if (lg.l_onoff && lg.l_linger)
+		linger(s, gen, lg.l_linger);
+	return true;
+}
+
+int xts_close(int s)
+{
+	struct xsock *sock = xsock_get(s);
+	uint32_t phase;
+	int fd;
+
+	if (!sock)
+		return -1;
+	xepoll_forget(sock);
+	for (;;) {
+		phase = xsock_phase(sock);
+		if (phase == XPHASE_FREE || phase == XPHASE_CLOSING)
+			return xts_result(-EBADF);
+		if (phase == XPHASE_KERNEL || phase == XPHASE_NEW ||
+		    phase == XPHASE_FORKED) {
+			if (!atomic_compare_exchange_strong(
+				    &sock->phase, &phase, XPHASE_CLOSING))
+				continue;
+			fd = sock->fd;
+			sock->fd = -1;
+			xsock_free(sock);
+			return fd < 0 ? 0 : close(fd);
+		}
+		if (close_user(sock))
+			return 0;
+	}
+}
+
+/* ---- telling ------------------------------------------------------------ */
+
+int xts_shadow_fd(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (!sock)
+		return -1;
+	return sock->fd >= 0 ? sock->fd : xts_result(-EBADF);
+}
+
+int xts_offload_reason(int s)
+{
+	struct xsock *sock = xsock_get(s);
+	struct xctx *c;
+
+	if (!sock)
+		return -1;
+	c = xsock_lock(sock);
+	if (c) {
+		xctx_drain(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	return (int)atomic_load(&sock->reason);
+}
+
+const char *xts_reason_text(int reason)
+{
+	static const char *const text[] = {
+#define X(name, words) words,
+		XTS_REASONS(X)
+#undef X
+	};
+
+	if (reason < 0 || reason >= XTS_REASON_COUNT)
+		return "unknown";
+	return text[reason];
+}

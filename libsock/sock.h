@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sock.h - one XTS socket and the table of them (private to libsock)
+ *
+ * A slot of the table is type-stable memory: it is never freed, only used
+ * again under a new generation, so a thread may look at a slot that another
+ * one closes. The cookie that names a socket to the service is index and
+ * generation.
+ *
+ * Phases, and who may change them:
+ *   FREE       -> open functions
+ *   KERNEL     for good: every call goes to the kernel socket
+ *   NEW        TCP, not asked for yet; calls go to the kernel socket
+ *   ASKING     the service decides; data calls wait
+ *   OFFLOADED  data are in shared memory, ctx is set
+ *   MOVING     on its way to another context; data calls wait
+ *   CLOSING    closed by the program; waits for the service's last reply
+ *   FORKED     was offloaded when the process forked, seen from the child
+ * NEW -> ASKING and NEW -> KERNEL are compare-and-swap; all others are made
+ * under the lock of the context that ctx names.
+ */
+#ifndef LIBSOCK_SOCK_H
+#define LIBSOCK_SOCK_H
+
+#include "libsock/xts.h"
+#include "libsock/xts_proto.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct xctx;
+
+enum xphase {
+	XPHASE_FREE,
+	XPHASE_KERNEL,
+	XPHASE_NEW,
+	XPHASE_ASKING,
+	XPHASE_OFFLOADED,
+	XPHASE_MOVING,
+	XPHASE_CLOSING,
+	XPHASE_FORKED,
+};
+
+/* Where a socket's registration in a polling context is kept. */
+enum xwhere {
+	XWHERE_NONE,
+	XWHERE_KERNEL, /* in the context's kernel epoll, program's own event */
+	XWHERE_WATCH,  /* connecting: in the context's outer epoll, ours */
+	XWHERE_USER,   /* here: ep_events, ep_data, the ready list */
+};
+
+struct xsock {
+	/* Written at open and by changes of phase, read by all. */
+	_Atomic uint32_t phase;	    /* enum xphase */
+	_Atomic uint32_t gen;	    /* never 0 while open */
+	_Atomic(struct xctx *) ctx; /* whose rings carry the flow */
+	_Atomic uint32_t reason;    /* enum xts_reason */
+	_Atomic bool nonblock;	    /* O_NONBLOCK */
+	_Atomic bool connecting;    /* connect() said EINPROGRESS */
+	uint32_t index;		    /* in the table, constant */
+	int fd;			    /* shadow, -1 once closed */
+	/* Socket options, read at the time of asking, then by set calls. */
+	bool options_known; /* the three below are the kernel socket's */
+	_Atomic uint32_t rcvlowat;
+	_Atomic uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
+	/* Changed by compare-and-swap; the ep_ fields below are under its
+	 * lock. */
+	_Atomic(struct xctx *) ep_ctx;
+
+	/* The flow; from here on under ctx's lock. */
+	alignas(XTS_CACHELINE) uint8_t *rx_mem;
+	uint8_t *tx_mem;
+	uint32_t size;	     /* of each buffer */
+	uint32_t rx_off;     /* next byte to read */
+	uint32_t rx_avail;   /* bytes to read */
+	uint32_t rx_credits; /* consumed, not told to the service yet */
+	uint32_t tx_off;     /* next byte to write */
+	uint32_t tx_used;    /* bytes not acknowledged */
+	uint32_t tx_unsent;  /* of these, not told to the service yet */
+	uint32_t flow, flow_gen, core;
+	uint32_t cmd_flags; /* XTS_F_* of the next command */
+	bool eof;	    /* peer's FIN */
+	bool gone;	    /* the flow is no more: no commands */
+	bool listed;	    /* on the ready list */
+	bool dirty;	    /* on the list of sockets to flush */
+
+	alignas(XTS_CACHELINE) epoll_data_t ep_data;
+	TAILQ_ENTRY(xsock) ready_link;
+	TAILQ_ENTRY(xsock) dirty_link;
+	uint32_t ep_events; /* 0: none, or EPOLLONESHOT has fired */
+	uint32_t ep_flags;  /* EPOLLET, EPOLLONESHOT */
+	enum xwhere ep_where;
+	int so_error; /* pending error, told once */
+	bool shut_rd, shut_wr;
+	bool nospace; /* a writer found the buffer full: tell it of room */
+	bool moved;   /* MOVING: the old ring is read out */
+	bool kept;    /* reset, the service keeps the buffers for us */
+	bool asked;   /* XTS_F_CREDITS waits for its answer */
+	TAILQ_ENTRY(xsock) ctx_link;
+	struct xsock *free_next; /* under the table's lock */
+};
+
+#define XSOCK_CHUNK 256u /* sockets a chunk of the table */
+#define XSOCK_CHUNKS 4096u
+#define XSOCK_FIRST 1 /* the first number; 0 is no socket */
+
+extern _Atomic(struct xsock *) xsock_chunk[XSOCK_CHUNKS];
+
+static inline uint64_t xsock_cookie(const struct xsock *s)
+{
+	return (uint64_t)atomic_load_explicit(&s->gen, memory_order_relaxed)
+		       << 32 |
+	       s->index;
+}
+static inline uint32_t xsock_phase(const struct xsock *s)
+{
+	return atomic_load_explicit(&s->phase, memory_order_acquire);
+}
+static inline void xsock_set_phase(struct xsock *s, enum xphase p)
+{
+	atomic_store_explicit(&s->phase, p, memory_order_release);
+}
+
+/* The slot at an index, whatever its phase; NULL past the end. */
+static inline struct xsock *xsock_at(uint32_t index)
+{
+	struct xsock *chunk;
+
+	if (index >= XSOCK_CHUNKS * XSOCK_CHUNK)
+		return NULL;
+	chunk = atomic_load_explicit(&xsock_chunk[index / XSOCK_CHUNK],
+				     memory_order_acquire);
+	return chunk ? &chunk[index % XSOCK_CHUNK] : NULL;
+}
+
+/* NULL with errno EBADF */
+static inline struct xsock *xsock_get(int s)
+{
+	struct xsock *sock = xsock_at((uint32_t)s - XSOCK_FIRST);
+	uint32_t phase = sock ? xsock_phase(sock) : XPHASE_FREE;
+
+	if (phase == XPHASE_FREE || phase == XPHASE_CLOSING) {
+		errno = EBADF;
+		return NULL;
+	}
+	return sock;
+}
+
+static inline struct xsock *xsock_by_cookie(uint64_t cookie)
+{
+	struct xsock *s = xsock_at((uint32_t)cookie);
+
+	if (!s ||
+	    atomic_load_explicit(&s->gen, memory_order_relaxed) != cookie >> 32)
+		return NULL;
+	return xsock_phase(s) == XPHASE_FREE ? NULL : s;
+}
+/* Takes over fd; XTS number or -1 with errno, fd closed. */
+int xsock_open(int fd, enum xphase phase, enum xts_reason reason,
+	       bool nonblock);
+/* The slot goes back to the table; its context has forgotten it. */
+void xsock_free(struct xsock *s);
+/* NEW: asks for offload if the connection is established. 0: look at the
+ * phase again; 1: NEW still, use the kernel; -EINTR. */
+int xsock_engage(struct xsock *s, bool blocking);
+/* The same, its TCP state just read. */
+int xsock_engage_state(struct xsock *s, bool blocking, int state);
+/* OFFLOADED: ctx locked and returned. Otherwise NULL, with 1 in *how: use the
+ * kernel, or -errno. deadline_ns 0: don't wait while the service decides. */
+struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how);
+/* Pending error, cleared; under ctx's lock */
+int xsock_take_error(struct xsock *s);
+int xsock_tcp_state(int fd);
+
+void xsock_table_lock(void);
+void xsock_table_unlock(void);
+void xsock_table_child(void);
+
+/* -1 and errno from -errno */
+int xts_result(int ret);
+
+#endif

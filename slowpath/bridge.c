@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * bridge.c - frames between the wire (cores) and Linux (TAP)
+ *
+ * Whatever belongs to no offloaded connection passes as it is, both ways. A
+ * frame of an offloaded or closing connection passes the translator. A write
+ * to the TAP runs Linux's whole receive path, so its answer waits in the TAP
+ * when write() returns and is read right away.
+ *
+ * From the wire, by what the connection is:
+ *   unknown                 as it is; the cache notes the core
+ *   being offloaded         held; to the core when the flow is installed
+ *   live                    translated with the numbers the event carries
+ *   closing (struct remnant) translated with the final numbers; a new SYN of
+ *                           the peer as it is
+ * From Linux:
+ *   unknown                 as it is; the cache learns from SYN and SYN-ACK
+ *   live                    FIN, keepalive probes, answers to what the
+ *                           peer sent: translated. RST: kept until the flow
+ *                           is removed. Everything else is absorbed: the fast
+ *                           path speaks for the connection
+ *   closing                 translated; a SYN ends the old connection
+ *
+ * One frame is in hand at a time, in buffers on the stack.
+ */
+#include "slowpath/bridge.h"
+#include "slowpath/closing.h"
+#include "slowpath/conn.h"
+#include "slowpath/log.h"
+#include "slowpath/snapshot.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define DRAIN_MAX 4096u /* frames read in one go */
+
+struct frame_buf {
+	alignas(XTS_CACHELINE) uint8_t data[DAEMON_FRAME_MAX];
+};
+
+/* ---- plain input and output
+ * -------------------------------------------------- */
+
+void bridge_to_wire(struct daemon *d, unsigned int core, const void *frame,
+		    uint32_t len)
+{
+	struct fp_msg *m;
+
+	if (len > FP_FRAME_MAX)
+		return;
+	m = daemon_cmd(d, core, FP_CMD_TX, true);
+	if (!m)
+		return;
+	m->frame_len = len;
+	memcpy(m->frame, frame, len);
+	daemon_submit(d, core);
+	d->count.to_wire++;
+}
+
+static void tap_write(struct daemon *d, const void *frame, uint32_t len)
+{
+	if (write(d->tap_fd, frame, len) == (ssize_t)len) {
+		d->count.to_linux++;
+		return;
+	}
+	d->count.to_linux_failed++;
+}
+
+/* ---- Linux -> wire
+ * ------------------------------------------------------------- */
+
+static void remnant_from_linux(struct daemon *d, struct remnant *l,
+			       struct frame *f)
+{
+	translate_to_wire(&l->t, &l->view, false, daemon_now_ms(), f);
+	d->count.translated_out++;
+	if (frame_tcp(f)->fin)
+		l->fin_out = true;
+	if (frame_tcp(f)->rst)
+		l->t.reset = true;
+	bridge_to_wire(d, l->core, f->data, f->len);
+}
+
+/* Must the wire see this segment of a live connection? */
+static bool wire_needs(const struct conn *c, const struct frame *f)
+{
+	const struct tcphdr *th = frame_tcp(f);
+
+	return th->fin || th->syn || c->answering || c->fin_in || c->fin_out ||
+	       ntohl(th->seq) == c->t.snd_base - 1;
+}
+
+static void keep_rst(struct daemon *d, struct conn *c, const struct frame *f)
+{
+	if (!c->rst)
+		c->rst = held_copy(f->data, f->len);
+	if (c->phase == CONN_LIVE)
+		closing_remove(d, c, CONN_WHY_LINUX,
+			       closing_socket_error(c->fd));
+}
+
+static void live_from_linux(struct daemon *d, struct conn *c, struct frame *f)
+{
+	const struct tcphdr *th = frame_tcp(f);
+	bool keepalive = ntohl(th->seq) == c->t.snd_base - 1 && !th->fin;
+	struct flow_view v;
+
+	if (!wire_needs(c, f) ||
+	    !fp_flow_view(d->cores[c->core].core, c->flow, &v)) {
+		d->count.absorbed++;
+		return;
+	}
+	if (th->fin && !c->fin_out) {
+		c->fin_out = true;
+		c->passive = c->fin_in;
+	}
+	if (keepalive) {
+		struct fp_msg *m =
+			daemon_cmd(d, c->core, FP_CMD_COPY_ACK, false);
+
+		m->flow = c->flow;
+		daemon_submit(d, c->core);
+	}
+	translate_to_wire(&c->t, &v, true, daemon_now_ms(), f);
+	d->count.translated_out++;
+	bridge_to_wire(d, c->core, f->data, f->len);
+}
+
+static void conn_from_linux(struct daemon *d, struct conn *c, struct frame *f)
+{
+	const struct tcphdr *th = frame_tcp(f);
+
+	if (c->phase == CONN_HOLD) {
+		struct cache_entry *e = cache_learn(&d->cache, &c->key, f, 0);
+
+		if (f->payload_len || th->fin || th->rst)
+			bridge_to_wire(d, e->core, f->data, f->len);
+		return;
+	}
+	if (th->rst) {
+		keep_rst(d, c, f);
+		return;
+	}
+	if (c->unacked && f->payload_len) {
+		bridge_ack_linux(d, c, ntohl(th->seq) + f->payload_len);
+		d->count.absorbed++;
+		return;
+	}
+	if (c->phase == CONN_INSTALLING) {
+		d->count.absorbed++;
+		return;
+	}
+	live_from_linux(d, c, f);
+}
+
+static void tcp_from_linux(struct daemon *d, struct frame *f)
+{
+	const struct tcphdr *th = frame_tcp(f);
+	struct cache_entry *e;
+	struct conn_key key;
+	struct remnant *l;
+	struct conn *c;
+
+	frame_key(f, false, &key);
+	c = conn_find(d, &key);
+	if (c) {
+		conn_from_linux(d, c, f);
+		return;
+	}
+	l = remnant_find(d, &key);
+	if (l && !th->syn) {
+		remnant_from_linux(d, l, f);
+		return;
+	}
+	if (l)
+		remnant_free(d,
+			     l); /* Linux gave the name to a new connection */
+	e = cache_find(&d->cache, &key);
+	if (e || th->syn)
+		e = cache_learn(&d->cache, &key, f, 0);
+	bridge_to_wire(d, e ? e->core : 0, f->data, f->len);
+}
+
+/* One frame from the TAP; false: there is none. */
+static bool tap_read(struct daemon *d)
+{
+	struct frame_buf buf;
+	struct frame f;
+	ssize_t n;
+
+	n = read(d->tap_fd, buf.data, sizeof(buf.data));
+	if (n <= 0)
+		return false;
+	if (frame_parse(&f, buf.data, (uint32_t)n) == FRAME_TCP)
+		tcp_from_linux(d, &f);
+	else
+		bridge_to_wire(d, 0, buf.data, (uint32_t)n);
+	return true;
+}
+
+void bridge_drain(struct daemon *d)
+{
+	unsigned int n = 0;
+
+	d->tap_pending = false;
+	while (tap_read(d)) {
+		if (++n == DRAIN_MAX) {
+			d->tap_pending = true;
+			return;
+		}
+	}
+}
+
+void bridge_to_linux(struct daemon *d, const void *frame, uint32_t len)
+{
+	tap_write(d, frame, len);
+	if (tap_read(d))
+		d->tap_pending = true; /* there may be more */
+}
+
+void bridge_ack_linux(struct daemon *d, struct conn *c, uint32_t seq)
+{
+	uint8_t buf[128];
+	uint32_t len;
+
+	len = translate_build_ack(&c->key, c->l2, &c->t, c->t.rcv_base, seq,
+				  UINT16_MAX, c->ts_recent,
+				  daemon_now_ms() + c->t.ts_offset, false, buf);
+	tap_write(d, buf, len);
+	d->tap_pending = true;
+	if (snapshot_unacked(c->fd) == 0)
+		c->unacked = false;
+}
+
+/* ---- wire -> Linux
+ * ------------------------------------------------------------- */
+
+/* Linux's answer to the peer's frame concerns the peer: let it pass. */
+static void conn_to_linux(struct daemon *d, struct conn *c, const void *frame,
+			  uint32_t len)
+{
+	bridge_drain(d);
+	c->answering = true;
+	tap_write(d, frame, len);
+	bridge_drain(d);
+	c->answering = false;
+	d->count.translated_in++;
+}
+
+static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
+			   const struct fp_msg *m)
+{
+	struct frame_buf buf;
+	struct frame f;
+	struct fp_msg *out;
+
+	if (m->flow.index == FP_NO_FLOW) {
+		if (core == c->core)
+			return; /* removed there; that event is on its way */
+		out = daemon_cmd(d, c->core, FP_CMD_INJECT, false);
+		out->flow = c->flow;
+		out->frame_len = m->frame_len;
+		memcpy(out->frame, m->frame, m->frame_len);
+		daemon_submit(d, c->core);
+		return;
+	}
+	memcpy(buf.data, m->frame, m->frame_len);
+	if (frame_parse(&f, buf.data, m->frame_len) != FRAME_TCP)
+		return;
+	if (frame_tcp(&f)->fin && m->view.rcv_fin)
+		c->fin_in = true;
+	translate_to_linux(&c->t, &m->view, &f);
+	conn_to_linux(d, c, f.data, f.len);
+}
+
+static void conn_from_wire(struct daemon *d, struct conn *c, unsigned int core,
+			   const struct fp_msg *m)
+{
+	if (c->phase >= CONN_LIVE) {
+		live_from_wire(d, c, core, m);
+		return;
+	}
+	if (conn_hold(c, m->frame, m->frame_len))
+		d->count.held++;
+	else
+		d->count.held_full++;
+}
+
+static void remnant_from_wire(struct daemon *d, struct remnant *l,
+			      const struct fp_msg *m)
+{
+	struct frame_buf buf;
+	const struct tcphdr *th;
+	struct frame f;
+	bool done;
+
+	memcpy(buf.data, m->frame, m->frame_len);
+	if (frame_parse(&f, buf.data, m->frame_len) != FRAME_TCP)
+		return;
+	th = frame_tcp(&f);
+	if (th->syn && !th->ack) {
+		bridge_to_linux(d, f.data, f.len);
+		return;
+	}
+	/* Passive close: Linux forgets the connection with this ACK. */
+	done = l->passive && l->fin_out && th->ack && !th->rst &&
+	       ntohl(th->ack_seq) == l->view.snd_nxt + 1;
+	translate_to_linux(&l->t, &l->view, &f);
+	d->count.translated_in++;
+	bridge_drain(d);
+	tap_write(d, f.data, f.len);
+	if (done) {
+		remnant_free(d, l);
+		return;
+	}
+	bridge_drain(d);
+}
+
+static void tcp_from_wire(struct daemon *d, unsigned int core,
+			  const struct fp_msg *m, const struct frame *f)
+{
+	struct cache_entry *e;
+	struct conn_key key;
+	struct remnant *l;
+	struct conn *c;
+
+	frame_key(f, true, &key);
+	c = conn_find(d, &key);
+	if (c) {
+		conn_from_wire(d, c, core, m);
+		return;
+	}
+	l = remnant_find(d, &key);
+	if (l) {
+		remnant_from_wire(d, l, m);
+		return;
+	}
+	e = cache_find(&d->cache, &key);
+	if (e)
+		cache_hear(e, f, core);
+	bridge_to_linux(d, m->frame, m->frame_len);
+}
+
+/* Linux may have learned a smaller path MTU from an ICMP error. */
+static void check_mss(struct daemon *d, struct conn *c)
+{
+	int mss = snapshot_mss(c->fd);
+	struct fp_msg *m;
+
+	if (mss <= 0 || (uint32_t)mss >= c->snd_mss)
+		return;
+	c->snd_mss = (uint32_t)mss;
+	m = daemon_cmd(d, c->core, FP_CMD_SET_MSS, false);
+	m->flow = c->flow;
+	m->value = c->snd_mss;
+	daemon_submit(d, c->core);
+}
+
+static void other_from_wire(struct daemon *d, const struct fp_msg *m)
+{
+	struct frame_buf buf;
+	struct conn_key key;
+	struct flow_view v;
+	struct remnant *l;
+	struct conn *c;
+
+	if (!translate_icmp_key(m->frame, m->frame_len, &key)) {
+		bridge_to_linux(d, m->frame, m->frame_len);
+		return;
+	}
+	memcpy(buf.data, m->frame, m->frame_len);
+	c = conn_find(d, &key);
+	l = c ? NULL : remnant_find(d, &key);
+	if (c && c->phase >= CONN_LIVE &&
+	    fp_flow_view(d->cores[c->core].core, c->flow, &v))
+		translate_icmp_to_linux(&c->t, &v, buf.data, m->frame_len);
+	else if (l)
+		translate_icmp_to_linux(&l->t, &l->view, buf.data,
+					m->frame_len);
+	bridge_to_linux(d, buf.data, m->frame_len);
+	if (c && c->phase == CONN_LIVE)
+		check_mss(d, c);
+}
+
+void bridge_from_wire(struct daemon *d, unsigned int core,
+		      const struct fp_msg *m)
+{
+	struct frame f;
+
+	if (m->frame_len > FP_FRAME_MAX)
+		return;
+	/* Only read; whoever writes makes a copy. */
+	if (frame_parse(&f, (void *)(uintptr_t)m->frame, m->frame_len) ==
+	    FRAME_TCP)
+		tcp_from_wire(d, core, m, &f);
+	else
+		other_from_wire(d, m);
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * closing.c - how offloaded connections end
+ *
+ * Linux closes every connection; the fast path only says when its part is done.
+ *   program's close     REMOVED(CLOSE): everything is acknowledged. Our
+ *                       descriptor is closed, Linux sends its FIN
+ *   program's abort     REMOVED(ABORT): connect(AF_UNSPEC), Linux sends a RST
+ *   shutdown(SHUT_WR)   EV_SHUT_WR: shutdown() of the shadow socket, FIN
+ *   peer's FIN or RST   a frame; goes to Linux, see bridge.c
+ *   ss -K, keepalive    Linux closes its socket: epoll says so, the flow is
+ *   time-out, RST...    removed, and the program is told the socket's error
+ *   time-out of ours    REMOVED(TIMEOUT): as abort
+ *   program died        FP_CMD_CLOSE: as its close()
+ * A program that is told of a reset may still read what had arrived: the
+ * buffers are its own until it releases them (kept.h). What is left then is a
+ * struct remnant, which translates for as long as Linux has the connection
+ * (FIN_WAIT, TIME_WAIT...).
+ */
+#include "slowpath/closing.h"
+#include "slowpath/program.h"
+#include "slowpath/bridge.h"
+#include "slowpath/log.h"
+#include "slowpath/snapshot.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SHADOW_BATCH 64
+
+uint32_t closing_socket_error(int fd)
+{
+	socklen_t len = sizeof(int);
+	int err = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err <= 0)
+		return ECONNRESET;
+	return (uint32_t)err;
+}
+
+void closing_remove(struct daemon *d, struct conn *c, enum conn_why why,
+		    uint32_t err)
+{
+	struct fp_msg *m;
+
+	assert(c->phase == CONN_LIVE);
+	c->why = (uint8_t)why;
+	conn_set_phase(c, CONN_REMOVING);
+	m = daemon_cmd(d, c->core, FP_CMD_REMOVE, false);
+	m->flow = c->flow;
+	m->err = err;
+	daemon_submit(d, c->core);
+}
+
+void closing_shut_wr(struct daemon *d, unsigned int core,
+		     const struct fp_msg *m)
+{
+	struct conn *c = conn_by_flow(d, core, m->flow);
+
+	if (!c)
+		return;
+	shutdown(c->fd, SHUT_WR);
+	bridge_drain(d);
+}
+
+/* The RST that Linux sent, with the numbers that the wire ended with. */
+static void send_kept_rst(struct daemon *d, const struct remnant *l,
+			  struct held_frame *rst)
+{
+	struct frame f;
+
+	if (frame_parse(&f, rst->data, rst->len) != FRAME_TCP)
+		return;
+	translate_to_wire(&l->t, &l->view, false, daemon_now_ms(), &f);
+	d->count.translated_out++;
+	bridge_to_wire(d, l->core, f.data, f.len);
+}
+
+static void count_removed(struct daemon *d, uint32_t how)
+{
+	switch (how) {
+	case FP_REMOVED_ASKED:
+		d->count.removed_asked++;
+		break;
+	case FP_REMOVED_CLOSE:
+		d->count.removed_close++;
+		break;
+	case FP_REMOVED_ABORT:
+		d->count.removed_abort++;
+		break;
+	case FP_REMOVED_TIMEOUT:
+		d->count.removed_timeout++;
+		break;
+	}
+}
+
+void closing_removed(struct daemon *d, unsigned int core,
+		     const struct fp_msg *m)
+{
+	struct conn *c = conn_by_flow(d, core, m->flow);
+	struct remnant *l;
+	bool reset;
+
+	if (!c)
+		return;
+	d->cores[core].by_flow[c->flow.index] = NULL;
+	d->cores[core].flows--;
+	count_removed(d, m->how);
+	closing_unwatch(d, c);
+	c->fin_in |= m->view.rcv_fin;
+	l = remnant_new(d, c, &m->view);
+	if (l)
+		l->t.reset = c->rst != NULL;
+	if (l && c->rst)
+		send_kept_rst(d, l, c->rst);
+	reset = c->why == CONN_WHY_RESET || m->how == FP_REMOVED_ABORT ||
+		m->how == FP_REMOVED_TIMEOUT;
+	if (reset && !c->rst)
+		snapshot_reset(c->fd);
+	if (m->err) {
+		program_slot_keep(c->program, c->cookie, c->slot);
+		c->slot = SLOTS_NONE;
+	}
+	conn_free(d, c); /* closes the shadow socket: FIN */
+	bridge_drain(d);
+}
+
+void closing_program_gone(struct daemon *d, struct conn *c, bool reset)
+{
+	struct fp_msg *m;
+
+	if (reset)
+		c->why = CONN_WHY_RESET;
+	if (c->phase != CONN_LIVE)
+		return; /* being installed: see offload.c; or leaving already */
+	if (reset) {
+		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
+		return;
+	}
+	m = daemon_cmd(d, c->core, FP_CMD_CLOSE, false);
+	m->flow = c->flow;
+	daemon_submit(d, c->core);
+}
+
+/* ---- shadow sockets
+ * -------------------------------------------------------------- */
+
+void closing_watch(struct daemon *d, struct conn *c)
+{
+	/* EPOLLERR and EPOLLHUP are always reported. */
+	struct epoll_event ev = {.events = EPOLLET, .data.ptr = c};
+
+	if (epoll_ctl(d->shadow_epoll, EPOLL_CTL_ADD, c->fd, &ev) != 0)
+		log_warn("can't watch a shadow socket: %s", strerror(errno));
+}
+
+void closing_unwatch(struct daemon *d, const struct conn *c)
+{
+	epoll_ctl(d->shadow_epoll, EPOLL_CTL_DEL, c->fd, NULL);
+}
+
+static void shadow_event(struct daemon *d, struct conn *c)
+{
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+	uint32_t err;
+	int so = 0;
+
+	if (c->phase != CONN_LIVE ||
+	    getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) != 0 ||
+	    ti.tcpi_state != TCP_CLOSE)
+		return;
+	len = sizeof(so);
+	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &so, &len);
+	/* Both sides' FIN went through Linux: it has nothing left to do, the
+	 * program has still to close. */
+	if (so == 0 && c->fin_in && c->fin_out)
+		return;
+	err = so > 0 ? (uint32_t)so : ECONNRESET;
+	closing_remove(d, c, CONN_WHY_LINUX, err);
+}
+
+void closing_shadow_events(struct daemon *d)
+{
+	struct epoll_event ev[SHADOW_BATCH];
+	int n;
+
+	do {
+		n = epoll_wait(d->shadow_epoll, ev, SHADOW_BATCH, 0);
+		for (int i = 0; i < n; i++)
+			shadow_event(d, ev[i].data.ptr);
+	} while (n == SHADOW_BATCH);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * closing.h - how offloaded connections end
+ */
+#ifndef SLOWPATH_CLOSING_H
+#define SLOWPATH_CLOSING_H
+
+#include "slowpath/conn.h"
+
+/* Ask the core to forget the flow; the program is told @err. */
+void closing_remove(struct daemon *d, struct conn *c, enum conn_why why,
+		    uint32_t err);
+/* FP_EV_SHUT_WR and FP_EV_REMOVED of core @core. */
+void closing_shut_wr(struct daemon *d, unsigned int core,
+		     const struct fp_msg *m);
+void closing_removed(struct daemon *d, unsigned int core,
+		     const struct fp_msg *m);
+/* The connection's program has ended; @reset: it is to be reset. */
+void closing_program_gone(struct daemon *d, struct conn *c, bool reset);
+
+/* Watch a live connection's shadow socket; closing_unwatch() before it is
+ * closed. closing_shadow_events() reads what was seen. */
+void closing_watch(struct daemon *d, struct conn *c);
+void closing_unwatch(struct daemon *d, const struct conn *c);
+void closing_shadow_events(struct daemon *d);
+uint32_t closing_socket_error(int fd); /* ECONNRESET if it tells none */
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * snapshot.h - the state of a kernel TCP connection, copied out of its socket
+ *
+ * Works on any descriptor of the socket, needs CAP_NET_ADMIN in its network
+ * namespace (TCP_REPAIR). The caller sees to it that no frame of the connection
+ * reaches Linux between snapshot_key() and the flow's installation, so that
+ * the state stands still. Blocks only for system calls that never wait.
+ */
+#ifndef SLOWPATH_SNAPSHOT_H
+#define SLOWPATH_SNAPSHOT_H
+
+#include "fastpath/fastpath.h"
+
+/* Is @fd an established TCP connection of this network namespace that could be
+ * offloaded? Fills @key. Nothing is read or changed. XTS_REASON_NONE: yes. */
+enum xts_reason snapshot_key(int fd, struct conn_key *key);
+
+/*
+ * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
+ * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, ts_recent, which are
+ * the caller's: Linux tells the last only in frames, see
+ * translate_timestamps()): received data are moved into
+ * @rx, unacknowledged and unsent data copied into @tx (each of buf_size bytes).
+ * On any reason but NONE the socket is as before, data included.
+ *
+ * After NONE, while p->tx_len > 0, Linux must be told that its data arrived:
+ * see snapshot_unacked(). Linux's snd_nxt is then p->snd_una + p->tx_len, the
+ * translation's snd_base. Moving received data may have made Linux send a
+ * window update: a pure ACK that must not reach the wire.
+ */
+enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
+			      uint8_t *tx, struct flow_params *p);
+
+/* Linux's rcv_nxt and snd_una; false: it does not tell. */
+bool snapshot_numbers(int fd, uint32_t *rcv_nxt, uint32_t *snd_una);
+
+/* Bytes that Linux still holds unacknowledged or unsent; -errno. */
+int snapshot_unacked(int fd);
+
+/* Payload bytes a segment as Linux sees it now (after a path MTU change: the
+ * value of FP_CMD_SET_MSS); -EINVAL. */
+int snapshot_mss(int fd);
+
+/* Reset it as a program's abort does: the RST leaves through the TAP, every
+ * other descriptor of the socket sees ECONNRESET. 0 or -errno. */
+int snapshot_reset(int fd);
+
+/* Does Linux still have a socket (TIME_WAIT included) for @key? Asks inet_diag
+ * on @diag_fd (NETLINK_SOCK_DIAG, from snapshot_diag_open()). @ifindex is the
+ * TAP's: sockets bound to it are found too. When in doubt: true. */
+int snapshot_diag_open(void);
+bool snapshot_exists(int diag_fd, const struct conn_key *key,
+		     unsigned int ifindex);
+
+#endif

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# test_bench.sh - the benchmarks run, say what they promise, and leave nothing
+#
+#   peer (rpc-client, setup-client) === veth === server (rpc-server, tas-xdp)
+#
+# The hosts are bench/run's own. Speed is not judged here.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+: "${BUILD:=.build}"
+DIR=$(mktemp -d)
+trap 'rm -rf "$DIR"' EXIT
+trap 'exit 130' INT TERM HUP
+
+# check NAME COMMAND...: with what it said, if it failed
+check() {
+	local name=$1
+	shift
+	if "$@" >"$DIR/said" 2>&1; then
+		echo "ok - $name"
+	else
+		echo "not ok - $name"
+		tail -n 40 "$DIR/said" | sed 's/^/# /'
+	fi
+}
+
+# Result lines: every field that a reader of --json relies on, of the right
+# type and in a sane relation, and every stack.
+json_sane() {
+	python3 - "$@" <<-'END'
+		import json, sys
+		file, bench, stacks = sys.argv[1], sys.argv[2], set(sys.argv[3:])
+		rows = [json.loads(line) for line in open(file)]
+		rows = [row for row in rows if row["bench"] == bench]
+		assert {row["stack"] for row in rows} == stacks, rows
+		for row in rows:
+		    assert row["peer"] in ("kernel", "tas-xdp"), row
+		    assert isinstance(row["conns"], int), row
+		    assert isinstance(row["busy"], bool), row
+		    assert row["n"] > 0 and row["rps"] > 0, row
+		    assert 0 < row["p50_us"] <= row["p99_us"], row
+		    assert row["p99_us"] <= row["p9999_us"], row
+		    assert row["avg_us"] <= row["p9999_us"], row
+	END
+}
+
+# No namespace named after PID is left.
+nothing_left() {
+	! ip netns | grep "^tas-$1-"
+}
+
+# A run that is told to stop in its middle: status 130 or 143, nothing left.
+interrupted() {
+	local signal=$1 status pid
+	shift
+	# With job control, so that SIGINT is not ignored in the background.
+	set -m
+	"$@" &
+	pid=$!
+	set +m
+	sleep 2
+	ip netns | grep -q "^tas-$pid-" || return 1
+	kill "-$signal" "$pid"
+	wait "$pid"
+	status=$?
+	[ $status -ge 128 ] && nothing_left "$pid"
+}
+
+check "bench/run rpc measures every stack" \
+	bench/run --build "$BUILD" --quick --json "$DIR/rpc" rpc
+check "its results are complete: rpc" json_sane "$DIR/rpc" rpc \
+	kernel kernel-spin tas-xdp reflector
+check "bench/run setup measures every stack" \
+	bench/run --build "$BUILD" --quick --json "$DIR/setup" setup
+check "its results are complete: latency" json_sane "$DIR/setup" setup \
+	kernel kernel-spin tas-xdp
+check "its results are complete: rate" json_sane "$DIR/setup" setup-rate \
+	kernel kernel-spin tas-xdp
+check "bench/run rpc works with tas-xdp on both sides" \
+	bench/run --build "$BUILD" --quick --peer tas-xdp --json "$DIR/both" rpc
+check "results with tas-xdp on both sides are complete" \
+	json_sane "$DIR/both" rpc kernel kernel-spin tas-xdp
+check "results read back give the same tables" \
+	bench/report "$DIR/rpc" "$DIR/setup"
+check "a benchmark stopped by Ctrl-C leaves nothing" \
+	interrupted INT bench/run --build "$BUILD" rpc
+check "a benchmark ended by SIGTERM leaves nothing" \
+	interrupted TERM bench/run --build "$BUILD" rpc
+check "a demo stopped by Ctrl-C leaves nothing" \
+	interrupted INT bench/demo --build "$BUILD"
