@@ -37,7 +37,7 @@ lost() {
 
 # run NAME COUNT CARRIED ADDRESS CONNECT_OPTION...: at least CARRIED of COUNT
 # connections are carried; one that loses its first frames is not, if Linux
-# then holds data behind a gap.
+# then holds data behind a gap. The pause lets the offload come before the data.
 run() {
 	local name=$1 n=$2 carried=$3 addr=$4
 	shift 4
@@ -45,7 +45,7 @@ run() {
 	local srv=$BG_PID
 	check "$name ($addr): no byte lost or altered at the peer" \
 		logged cli in_peer "$BIN/traffic" connect --timeout 90 \
-		--count "$n" "$@" "$addr" 5000
+		--pause-ms 200 --count "$n" "$@" "$addr" 5000
 	check_wait "$name ($addr): nor at the server" "$srv" srv
 	figure "$name: $(value ms "$TB_DIR/cli") ms"
 	! is_tas || check_ge "$name: carried by the service" \
