@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cc.c - congestion control algorithms
+ * cc.c - congestion control: the table, and Reno
  *
  * Reno: RFC 5681 sections 3.1 and 3.2 (slow start, congestion avoidance, the
  * ssthresh of equation 4). cwnd grows only by acknowledgments that arrive
@@ -12,24 +12,58 @@
 #include "fastpath/cc.h"
 #include "fastpath/flow.h"
 
-/* Bounds cwnd where nothing else would; far above any buffer. */
-#define CWND_MAX (1u << 30)
+#include <string.h>
 
-static uint32_t reno_half_flight(const struct flow *f)
+static const struct cc_ops *const algorithms[] = {
+	&cc_reno,
+};
+
+const struct cc_ops *cc_find(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++) {
+		if (!strcmp(algorithms[i]->name, name))
+			return algorithms[i];
+	}
+	return NULL;
+}
+
+void cc_set(struct flow *f, const struct cc_ops *ops, uint64_t now_ns)
+{
+	memset(f->ext->cc_priv, 0, sizeof(f->ext->cc_priv));
+	f->ext->pacing_rate = 0;
+	f->cc = ops;
+	if (ops->init)
+		ops->init(f, now_ns);
+}
+
+uint32_t cc_slow_start(struct flow *f, uint32_t acked)
+{
+	uint64_t cwnd = (uint64_t)f->cwnd + acked;
+
+	if (f->cwnd >= f->ssthresh)
+		return acked;
+	if (cwnd > f->ssthresh)
+		cwnd = f->ssthresh;
+	acked -= (uint32_t)cwnd - f->cwnd;
+	f->cwnd = cwnd > CC_CWND_MAX ? CC_CWND_MAX : (uint32_t)cwnd;
+	return acked;
+}
+
+static uint32_t reno_ssthresh(struct flow *f, uint64_t now_ns)
 {
 	uint32_t half = (f->snd_nxt - f->snd_una) / 2;
 
 	return half > 2 * f->snd_mss ? half : 2 * f->snd_mss;
 }
 
-static void reno_ack(struct flow *f, uint32_t acked)
+static void reno_grow(struct flow *f, const struct cc_sample *s)
 {
-	if (f->cwnd >= CWND_MAX)
+	uint32_t acked = cc_slow_start(f, s->acked);
+
+	if (!acked || f->cwnd >= CC_CWND_MAX)
 		return;
-	if (f->cwnd < f->ssthresh) {
-		f->cwnd += acked < 2 * f->snd_mss ? acked : 2 * f->snd_mss;
-		return;
-	}
 	/* One segment more for each cwnd of bytes: counted, not divided. */
 	f->cwnd_acked += acked;
 	if (f->cwnd_acked >= f->cwnd) {
@@ -38,25 +72,8 @@ static void reno_ack(struct flow *f, uint32_t acked)
 	}
 }
 
-static void reno_loss(struct flow *f)
-{
-	f->ssthresh = reno_half_flight(f);
-	f->cwnd = f->ssthresh;
-	f->cwnd_acked = 0;
-}
-
-static void reno_rto(struct flow *f)
-{
-	/* Only the first time-out of a series lowers ssthresh (5681, 3.1). */
-	if (f->backoff == 0)
-		f->ssthresh = reno_half_flight(f);
-	f->cwnd = f->snd_mss;
-	f->cwnd_acked = 0;
-}
-
 const struct cc_ops cc_reno = {
 	.name = "reno",
-	.ack = reno_ack,
-	.loss = reno_loss,
-	.rto = reno_rto,
+	.ssthresh = reno_ssthresh,
+	.grow = reno_grow,
 };

@@ -44,7 +44,7 @@ static void command_release(struct fp_core *c, struct flow *f)
 	f->state = FLOW_OPEN;
 	flow_judge(f);
 	if (f->snd_una != f->snd_nxt)
-		timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 	/* What was held may remove the flow again. */
 	while (f->state == FLOW_OPEN && (h = hold_take(c, f))) {
 		rx_frame(c, h->data, h->len, false);
@@ -52,6 +52,13 @@ static void command_release(struct fp_core *c, struct flow *f)
 	}
 	flow_tell(c, f);
 	flow_list(c, f);
+}
+
+static void install_cc(struct fp_core *c, struct flow *f, const char *name)
+{
+	const struct cc_ops *ops = *name ? cc_find(name) : &cc_reno;
+
+	cc_set(f, ops ? ops : &cc_reno, c->now_ns);
 }
 
 static void command_install(struct fp_core *c, const struct fp_msg *m)
@@ -70,6 +77,7 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 	if (f) {
 		f->ctx = m->params->ctx->core_private[c->cfg.index];
 		f->ts_recent_ms = c->now_ms;
+		install_cc(c, f, m->params->cc);
 		e.flow.index = f->index;
 		e.flow.gen = f->gen;
 		flow_view_fill(f, &e.view);

@@ -11,7 +11,8 @@
  *   commands.c  the slow path's commands
  *   events.c    events to the slow path, held frames
  *   rx.c        segments in order, the hot path
- *   recovery.c  every other segment; loss
+ *   recovery.c  every other segment; segment.c parses them
+ *   loss.c      what is lost; cc*.c how fast to send
  *   tx.c        segments and ACKs out
  *   timers.c    deadlines
  *   app.c       the programs' commands; reply.c what they are told
@@ -222,23 +223,27 @@ void rx_ack_advance(struct fp_core *c, struct flow *f, uint32_t ack,
 /* ---- recovery.c ---- */
 /* Every segment of a flow that the hot path doesn't take. */
 void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr);
-/* snd_una moved while in fast recovery or after going back. */
-void recovery_ack(struct fp_core *c, struct flow *f, uint32_t acked);
-void recovery_rtt_first(struct flow *f, uint32_t rtt_us);
-/* Deadlines that passed. May remove the flow. */
-void recovery_timeout(struct fp_core *c, struct flow *f);
 /* All data acknowledged and the program wants to end: tell the slow path.
  * true: the flow is gone. */
 bool recovery_drained(struct fp_core *c, struct flow *f);
 
+/* ---- loss.c ---- */
+/* snd_una moved by @acked in cold code. */
+void loss_ack(struct fp_core *c, struct flow *f, uint32_t acked);
+/* An acknowledgment of nothing new, RFC 5681 section 2. */
+void loss_duplicate_ack(struct fp_core *c, struct flow *f);
+void loss_rtt_first(struct flow *f, uint32_t rtt_us);
+/* Deadlines that passed. May remove the flow. */
+void loss_timeout(struct fp_core *c, struct flow *f);
+
 /* A round trip was measured: RFC 6298 section 2, in Jacobson's scaled form. */
-static inline void recovery_rtt(struct flow *f, uint32_t rtt_us)
+static inline void loss_rtt(struct flow *f, uint32_t rtt_us)
 {
 	uint32_t srtt8 = f->srtt8_us, rto;
 	int32_t err;
 
 	if (unlikely(!srtt8 || rtt_us > RTO_MAX_US)) {
-		recovery_rtt_first(f, rtt_us);
+		loss_rtt_first(f, rtt_us);
 		return;
 	}
 	err = (int32_t)(rtt_us - (srtt8 >> 3));
@@ -256,15 +261,15 @@ static inline void recovery_rtt(struct flow *f, uint32_t rtt_us)
 }
 
 /* The same in ns; 32 bits are divided faster. */
-static inline void recovery_rtt_ns(struct flow *f, uint64_t ns)
+static inline void loss_rtt_ns(struct flow *f, uint64_t ns)
 {
 	if (unlikely(ns > UINT32_MAX))
-		recovery_rtt(f, (uint32_t)(ns / 1000));
+		loss_rtt(f, (uint32_t)(ns / 1000));
 	else
-		recovery_rtt(f, (uint32_t)ns / 1000);
+		loss_rtt(f, (uint32_t)ns / 1000);
 }
 
-static inline uint64_t recovery_rto_ns(const struct flow *f)
+static inline uint64_t loss_rto_ns(const struct flow *f)
 {
 	uint64_t us = f->rto_us;
 

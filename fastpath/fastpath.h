@@ -44,6 +44,8 @@ struct queue;
 /* A burst of a thousand new connections fits: three frames of each. */
 #define FP_RING_SLOTS 4096u
 
+#define FP_CC_NAME 16u /* TCP_CA_NAME_MAX */
+
 /* Handle of a flow on its core; index FP_NO_FLOW: none. */
 struct flow_id {
 	uint32_t index;
@@ -94,8 +96,11 @@ struct flow_params {
 	uint32_t srtt_us, rttvar_us, rto_us; /* 0: no sample yet */
 	uint8_t snd_wscale, rcv_wscale;
 	bool timestamps;
+	bool sack, ecn; /* negotiated (RFC 2018, RFC 3168) */
 	bool nodelay;
-	uint32_t ts_offset; /* tsval = CLOCK_MONOTONIC ms + this */
+	char cc[FP_CC_NAME];	  /* TCP_CONGESTION, NUL-terminated; "": reno */
+	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
+	uint32_t ts_offset;	  /* tsval = CLOCK_MONOTONIC ms + this */
 	uint32_t ts_recent;
 	uint8_t ttl, tos;      /* of Linux's frames; hop limit, traffic class */
 	uint32_t flow_label;   /* IPv6, host byte order */

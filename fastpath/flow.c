@@ -14,7 +14,6 @@
  * Limits: max_flows slots; the table has at least twice as many entries.
  */
 #include "fastpath/flow.h"
-#include "fastpath/cc.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -49,22 +48,24 @@ int flow_table_init(struct flow_table *t, uint32_t max_flows)
 	t->flows = map_zero((size_t)max_flows * sizeof(*t->flows));
 	if (!t->flows)
 		return -ENOMEM;
+	t->ext = map_zero((size_t)max_flows * sizeof(*t->ext));
 	t->entries = map_zero((size_t)n * sizeof(*t->entries));
-	if (!t->entries) {
-		munmap(t->flows, (size_t)max_flows * sizeof(*t->flows));
-		t->flows = NULL;
-		return -ENOMEM;
-	}
-	return 0;
+	if (t->ext && t->entries)
+		return 0;
+	flow_table_free(t);
+	return -ENOMEM;
 }
 
 void flow_table_free(struct flow_table *t)
 {
 	if (t->flows)
 		munmap(t->flows, (size_t)t->max_flows * sizeof(*t->flows));
+	if (t->ext)
+		munmap(t->ext, (size_t)t->max_flows * sizeof(*t->ext));
 	if (t->entries)
 		munmap(t->entries, (t->mask + 1ul) * sizeof(*t->entries));
 	t->flows = NULL;
+	t->ext = NULL;
 	t->entries = NULL;
 }
 
@@ -174,8 +175,8 @@ void flow_judge(struct flow *f)
 {
 	f->plain = 0;
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
-	    !f->closing && !f->copy_ack && !f->in_recovery && !f->persist &&
-	    f->snd_cur == f->snd_nxt)
+	    !f->closing && !f->copy_ack && !f->ext->loss.in_recovery &&
+	    !f->persist && f->snd_cur == f->snd_nxt)
 		f->plain = f->hdr_len;
 }
 
@@ -217,7 +218,7 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 	flow_set(f, snd_una, p->snd_una);
 	flow_set(f, snd_nxt, p->snd_nxt);
 	f->snd_cur = p->snd_nxt;
-	f->recover = p->snd_una;
+	f->ext->loss.recover = p->snd_una;
 	f->snd_wnd = p->snd_wnd;
 	f->snd_wl1 = p->snd_wl1;
 	f->snd_mss = p->snd_mss < MSS_MIN ? MSS_MIN : p->snd_mss;
@@ -226,7 +227,8 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 	f->cwnd = cwnd > (1u << 30) ? 1u << 30 : (uint32_t)cwnd;
 	cwnd = (uint64_t)p->ssthresh_segs * f->snd_mss;
 	f->ssthresh = !cwnd || cwnd > (1u << 30) ? 1u << 30 : (uint32_t)cwnd;
-	f->cc = &cc_reno;
+	f->sack = p->sack;
+	f->ecn = p->ecn;
 	f->srtt8_us = p->srtt_us < RTO_MAX_US ? p->srtt_us * 8 : 0;
 	f->rttvar4_us = p->rttvar_us < RTO_MAX_US ? p->rttvar_us * 4 : 0;
 	f->rto_us = clamp_us(p->rto_us ? p->rto_us : RTO_INIT_US, RTO_MIN_US,
@@ -289,6 +291,8 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	f->rx_buf = p->ctx->mem + p->rx_buf;
 	f->addrs = flow_addrs(&f->key);
 	f->cookie = p->cookie;
+	f->ext = &t->ext[index];
+	memset(f->ext, 0, sizeof(*f->ext));
 	init_sender(f, p);
 	init_receiver(f, p);
 	flow_template_init(f, p);

@@ -18,8 +18,11 @@
 #ifndef FASTPATH_FLOW_H
 #define FASTPATH_FLOW_H
 
-#include "fastpath/fastpath.h"
+#include "fastpath/cc.h"
 #include "fastpath/csum.h"
+#include "fastpath/fastpath.h"
+#include "fastpath/loss.h"
+#include "fastpath/reassembly.h"
 
 #include <assert.h>
 
@@ -29,13 +32,21 @@
 #define FLOW_HDR_HOT 66u
 
 struct app_ctx;
-struct cc_ops;
 
 enum flow_state {
 	FLOW_FREE, /* slot unused */
 	FLOW_HOLD, /* installed, frames held */
 	FLOW_OPEN,
 	FLOW_GONE, /* removed; its last reply waits for room in the ring */
+};
+
+/* What of a flow only cold code touches and would not fit beside the rest: an
+ * array of its own, of zero pages until first used. */
+struct flow_ext {
+	uint64_t pacing_rate; /* bytes a second, 0: none */
+	uint64_t cc_priv[CC_PRIV_WORDS];
+	struct loss loss;
+	struct reassembly ooo;
 };
 
 struct flow {
@@ -89,13 +100,12 @@ struct flow {
 
 	/* ---- header template: written at installation ---- */
 	uint8_t hdr[FLOW_HDR_MAX];
-	uint32_t tcp_sum;  /* of what never changes in pseudo and TCP header */
-	uint32_t ip_sum;   /* the same of the IPv4 header */
-	bool cwnd_limited; /* cwnd held data back since the last ACK */
-	uint8_t dup_acks;
-	uint32_t sws_min;    /* don't open the window by less */
-	uint32_t wnd_max;    /* the window when the buffer is empty, and ... */
-	uint32_t wnd_field;  /* ... shifted */
+	uint32_t tcp_sum;   /* of what never changes in pseudo and TCP header */
+	uint32_t ip_sum;    /* the same of the IPv4 header */
+	bool cwnd_limited;  /* cwnd held data back since the last ACK */
+	uint32_t sws_min;   /* don't open the window by less */
+	uint32_t wnd_max;   /* the window when the buffer is empty, and ... */
+	uint32_t wnd_field; /* ... shifted */
 	struct app_ctx *ctx; /* NULL: the program is gone */
 	uint64_t cookie;
 
@@ -110,22 +120,23 @@ struct flow {
 	bool consumed;	     /* the program consumed data in this turn */
 
 	/* ---- cold ---- */
-	bool shut_wr;	  /* program asked for FIN */
-	bool closing;	  /* program closed; data still to be acknowledged */
-	bool snd_fin;	  /* (v) */
-	bool rcv_fin;	  /* (v) */
-	bool fin_acked;	  /* the peer's ACK of our FIN was passed on */
-	bool copy_ack;	  /* FP_CMD_COPY_ACK */
-	bool in_recovery; /* RFC 6582 fast recovery */
-	bool persist;	  /* rto_at is the persist timer */
+	bool shut_wr;	/* program asked for FIN */
+	bool closing;	/* program closed; data still to be acknowledged */
+	bool snd_fin;	/* (v) */
+	bool rcv_fin;	/* (v) */
+	bool fin_acked; /* the peer's ACK of our FIN was passed on */
+	bool copy_ack;	/* FP_CMD_COPY_ACK */
+	bool persist;	/* rto_at is the persist timer */
 	uint8_t backoff;
 	uint8_t probes;	   /* persist probes without any answer */
-	uint32_t recover;  /* RFC 6582 */
 	uint32_t ssthresh; /* bytes */
 	uint32_t cwnd_acked;
 	uint32_t srtt8_us, rttvar4_us; /* times 8 and 4; srtt8 0: no sample */
 	uint32_t oow_ms; /* last ACK in answer to an odd empty segment */
+	bool sack;	 /* negotiated (RFC 2018) */
+	bool ecn;	 /* negotiated (RFC 3168) */
 	const struct cc_ops *cc;
+	struct flow_ext *ext;
 	struct app_ctx *move_to;   /* FP_CMD_MOVE waits for room in the ring */
 	struct flow *blocked_next; /* list of the context */
 	uint64_t timer_at; /* tick the node is queued for; 0: not queued */
@@ -150,6 +161,7 @@ struct flow_entry {
 
 struct flow_table {
 	struct flow *flows;
+	struct flow_ext *ext; /* of each flow */
 	struct flow_entry *entries;
 	uint32_t mask; /* of entries */
 	uint32_t max_flows;

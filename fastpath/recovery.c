@@ -1,87 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * recovery.c - every segment that isn't plain, and everything lost
+ * recovery.c - every segment that isn't plain
  *
  * Cold code. A segment comes here because the hot path's condition failed;
  * it is processed in the order of RFC 9293 3.10.7.4, after its checksum was
  * verified as a whole. What needs Linux (SYN, RST, FIN, the ACK of our FIN) is
  * passed on as an event; Linux answers through the translator.
  *
- * Segments behind a gap are dropped and answered by a duplicate ACK. Lost
- * segments of ours are repaired by fast retransmit and NewReno (RFC 5681 3.2,
- * RFC 6582) or by the retransmission time-out (RFC 6298), which goes back to
- * snd_una; snd_nxt stays the highest sent, snd_cur is what goes back.
+ * Segments behind a gap are dropped and answered by a duplicate ACK. What the
+ * acknowledgments tell about loss is loss.c's.
  *
  * State: the flow's cold fields and its sender's half; core thread.
  */
 #include "fastpath/core.h"
-#include "fastpath/cc.h"
+#include "fastpath/segment.h"
 
 #include <errno.h>
 
-#define FLAG_FIN 0x01
-#define FLAG_SYN 0x02
-#define FLAG_RST 0x04
-#define FLAG_ACK 0x10
 #define OOW_ACK_MS 100u /* at most one answer to odd empty segments in this */
 #define PAWS_IDLE_MS (24u * 24 * 3600 * 1000) /* RFC 7323 5.5 */
-#define ORPHAN_BACKOFF 8 /* persist this long for a program that closed */
-
-/* A segment in host byte order, RFC 9293's names. */
-struct segment {
-	uint32_t seq, ack, len, wnd; /* wnd unscaled, len without FIN */
-	uint32_t tsval, tsecr;
-	uint8_t flags;
-	bool ts;
-	bool fin;
-	const uint8_t *data;
-};
-
-static void parse_timestamps(struct segment *s, const struct frame *fr)
-{
-	const uint8_t *p = fr->data + fr->l4 + sizeof(struct tcphdr);
-	const uint8_t *end = fr->data + fr->payload;
-
-	while (p < end && *p != TCPOPT_EOL) {
-		if (*p == TCPOPT_NOP) {
-			p++;
-			continue;
-		}
-		if (end - p < 2 || p[1] < 2 || p[1] > end - p)
-			return;
-		if (*p == TCPOPT_TIMESTAMP && p[1] == TCPOLEN_TIMESTAMP) {
-			s->ts = true;
-			s->tsval = ntohl(csum_load32(p + 2));
-			s->tsecr = ntohl(csum_load32(p + 6));
-		}
-		p += p[1];
-	}
-}
-
-static void parse_segment(const struct flow *f, const struct frame *fr,
-			  struct segment *s)
-{
-	const struct tcphdr *th = frame_tcp(fr);
-
-	memset(s, 0, sizeof(*s));
-	s->seq = ntohl(th->seq);
-	s->ack = ntohl(th->ack_seq);
-	s->wnd = ntohs(th->window);
-	s->flags = fr->data[fr->l4 + 13];
-	s->fin = s->flags & FLAG_FIN;
-	s->len = fr->payload_len;
-	s->data = fr->data + fr->payload;
-	if (f->timestamps)
-		parse_timestamps(s, fr);
-}
-
-static bool checksums_ok(const struct frame *fr)
-{
-	if (!fr->v6 &&
-	    csum_fold(csum_add(frame_ip4(fr), sizeof(struct iphdr), 0)))
-		return false;
-	return frame_tcp_checksum_ok(fr);
-}
 
 /* An empty segment outside the window gets few answers, lest two hosts that
  * disagree answer each other for ever. */
@@ -159,48 +96,6 @@ static bool check_sequence(struct fp_core *c, struct flow *f, struct segment *s,
 /* ---- fifth, the ACK field ---------------------------------------------------
  */
 
-static void enter_recovery(struct fp_core *c, struct flow *f)
-{
-	f->in_recovery = true;
-	f->recover = f->snd_nxt;
-	f->cc->loss(f);
-	f->cwnd += 3 * f->snd_mss;
-	flow_judge(f);
-	tx_retransmit(c, f);
-	timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
-}
-
-static void duplicate_ack(struct fp_core *c, struct flow *f)
-{
-	if (f->in_recovery) {
-		f->cwnd += f->snd_mss;
-		flow_list(c, f);
-		return;
-	}
-	if (f->dup_acks < UINT8_MAX)
-		f->dup_acks++;
-	if (f->dup_acks == 3 && seq_geq(f->snd_una, f->recover))
-		enter_recovery(c, f);
-}
-
-void recovery_ack(struct fp_core *c, struct flow *f, uint32_t acked)
-{
-	if (seq_lt(f->snd_cur, f->snd_una))
-		f->snd_cur = f->snd_una;
-	if (!f->in_recovery)
-		return;
-	if (seq_geq(f->snd_una, f->recover)) {
-		f->in_recovery = false;
-		f->cwnd = f->ssthresh;
-		return;
-	}
-	/* Partial acknowledgment: the next hole (RFC 6582 3.2 step 3). */
-	f->cwnd -= acked < f->cwnd ? acked : f->cwnd;
-	if (acked >= f->snd_mss || !f->cwnd)
-		f->cwnd += f->snd_mss;
-	tx_retransmit(c, f);
-}
-
 static void update_window(struct fp_core *c, struct flow *f,
 			  const struct segment *s)
 {
@@ -215,7 +110,7 @@ static void update_window(struct fp_core *c, struct flow *f,
 		f->rto_at = 0;
 		f->backoff = 0;
 		if (f->snd_una != f->snd_nxt)
-			timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+			timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 	}
 	flow_list(c, f);
 }
@@ -253,13 +148,13 @@ static bool check_ack(struct fp_core *c, struct flow *f, struct segment *s,
 	}
 	if (ack != una) {
 		rx_ack_advance(c, f, ack, s->tsecr);
-		recovery_ack(c, f, ack - una);
+		loss_ack(c, f, ack - una);
 		update_window(c, f, s);
 	} else {
 		update_window(c, f, s);
 		if (!s->len && !s->fin && f->snd_nxt != una &&
 		    f->snd_wnd == old_wnd)
-			duplicate_ack(c, f);
+			loss_duplicate_ack(c, f);
 	}
 	flow_judge(f);
 	flow_tell(c, f);
@@ -340,14 +235,17 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 {
 	struct segment s;
 
-	if (!checksums_ok(fr)) {
+	if (!segment_checksums_ok(fr)) {
 		COUNT(c, rx_bad_checksum);
 		return;
 	}
 	COUNT(c, rx_cold);
-	parse_segment(f, fr, &s);
+	segment_parse(&s, fr);
+	if (!f->timestamps)
+		s.ts = false;
 	/* Second to fourth: RST, security, SYN; Linux judges these. */
-	if (!(s.flags & FLAG_ACK) || (s.flags & (FLAG_RST | FLAG_SYN))) {
+	if (!(s.flags & SEG_FLAG_ACK) ||
+	    (s.flags & (SEG_FLAG_RST | SEG_FLAG_SYN))) {
 		event_frame(c, f, fr->data, fr->len);
 		return;
 	}
@@ -367,75 +265,6 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 	if (f->state == FLOW_OPEN && f->tx_len == 0 &&
 	    (f->shut_wr || f->closing))
 		recovery_drained(c, f);
-}
-
-/* ---- round trip and timers --------------------------------------------------
- */
-
-void recovery_rtt_first(struct flow *f, uint32_t rtt_us)
-{
-	uint32_t rto = 3 * rtt_us; /* SRTT + 4 * RTTVAR with RTTVAR = R/2 */
-
-	if (rtt_us > RTO_MAX_US)
-		return; /* a time stamp that we never sent */
-	f->srtt8_us = rtt_us ? rtt_us * 8 : 1;
-	f->rttvar4_us = rtt_us * 2;
-	f->rto_us = rto < RTO_MIN_US   ? RTO_MIN_US
-		    : rto > RTO_MAX_US ? RTO_MAX_US
-				       : rto;
-}
-
-static void persist_timeout(struct fp_core *c, struct flow *f)
-{
-	if (f->probes >= RTO_RETRIES) {
-		core_remove_flow(c, f, FP_REMOVED_TIMEOUT, ETIMEDOUT);
-		return;
-	}
-	if (f->closing && f->backoff >= ORPHAN_BACKOFF) {
-		core_remove_flow(c, f, FP_REMOVED_ABORT, 0);
-		return;
-	}
-	if (tx_probe(c, f)) {
-		f->probes++;
-		if (f->backoff < UINT8_MAX)
-			f->backoff++;
-	}
-	timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
-}
-
-/* RFC 6298 section 5.4 to 5.6. */
-static void retransmission_timeout(struct fp_core *c, struct flow *f)
-{
-	if (f->backoff >= RTO_RETRIES) {
-		core_remove_flow(c, f, FP_REMOVED_TIMEOUT, ETIMEDOUT);
-		return;
-	}
-	COUNT(c, tx_rto);
-	f->cc->rto(f);
-	f->backoff++;
-	f->in_recovery = false;
-	f->dup_acks = 0;
-	f->recover = f->snd_nxt;
-	f->snd_cur = f->snd_una;
-	f->rtt_ns = 0; /* Karn */
-	flow_judge(f);
-	timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
-	/* A window that closed meanwhile must not stop the first segment. */
-	if (f->snd_wnd == 0) {
-		tx_retransmit(c, f);
-		return;
-	}
-	flow_list(c, f);
-}
-
-void recovery_timeout(struct fp_core *c, struct flow *f)
-{
-	if (f->state != FLOW_OPEN)
-		return;
-	if (f->persist)
-		persist_timeout(c, f);
-	else if (f->snd_una != f->snd_nxt)
-		retransmission_timeout(c, f);
 }
 
 bool recovery_drained(struct fp_core *c, struct flow *f)

@@ -18,7 +18,6 @@
  * State: the receiver's and, by acknowledgments, the sender's half of the flow.
  */
 #include "fastpath/core.h"
-#include "fastpath/cc.h"
 
 #define TS_WORD htonl(0x0101080a) /* NOP, NOP, timestamps, 10 bytes */
 
@@ -106,24 +105,23 @@ ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
 	f->pend_credits += acked;
 	if (likely(f->rtt_ns)) {
 		if (seq_geq(ack, f->rtt_seq)) {
-			recovery_rtt_ns(f, c->now_ns - f->rtt_ns);
+			loss_rtt_ns(f, c->now_ns - f->rtt_ns);
 			f->rtt_ns = 0;
 		}
 	} else if (unlikely(tsecr && f->backoff)) {
 		/* Karn: only the time stamp knows which copy it was. */
-		recovery_rtt(f, (c->now_ms + f->ts_offset - tsecr) * 1000);
+		loss_rtt(f, (c->now_ms + f->ts_offset - tsecr) * 1000);
 	}
 	if (unlikely(f->cwnd_limited)) {
 		f->cwnd_limited = false;
-		if (!f->in_recovery)
-			f->cc->ack(f, acked);
+		if (!f->ext->loss.in_recovery)
+			f->cc->grow(f, &(struct cc_sample){.acked = acked});
 	}
 	f->backoff = 0;
-	f->dup_acks = 0;
 	if (likely(!left) || ack == f->snd_nxt)
 		f->rto_at = 0;
 	else
-		timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 }
 
 void rx_ack_advance(struct fp_core *c, struct flow *f, uint32_t ack,

@@ -104,7 +104,7 @@ static void visit_flow(struct fp_core *c, struct flow *f)
 	}
 	if (f->rto_at && f->rto_at <= c->now_ns) {
 		f->rto_at = 0;
-		recovery_timeout(c, f);
+		loss_timeout(c, f);
 		if (f->state == FLOW_GONE || f->state == FLOW_FREE)
 			return;
 	}

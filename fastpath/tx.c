@@ -325,7 +325,7 @@ static noinline void tx_start_persist(struct fp_core *c, struct flow *f)
 	f->backoff = 0;
 	f->probes = 0;
 	flow_judge(f);
-	timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+	timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 }
 
 /* The window grew so much that the peer should know (RFC 9293 3.8.6.2.2). */
@@ -363,7 +363,7 @@ static inline void tx_after(struct fp_core *c, struct flow *f)
 	if (c->now_ns - f->rcv_ns < DELACK_NS)
 		f->pingpong = true;
 	if (!f->rto_at)
-		timers_set_rto(c, f, c->now_ns + recovery_rto_ns(f));
+		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 }
 
 /* Whatever may be sent, whatever the flow's state. */
