@@ -14,6 +14,9 @@
 
 #include <string.h>
 
+#define BURST_MAX 65536u
+#define BURST_SLOW 150000u /* bytes a second: 1.2 Mbit/s */
+
 static const struct cc_ops *const algorithms[] = {
 	&cc_reno,
 };
@@ -33,6 +36,7 @@ void cc_set(struct flow *f, const struct cc_ops *ops, uint64_t now_ns)
 {
 	memset(f->ext->cc_priv, 0, sizeof(f->ext->cc_priv));
 	f->ext->pacing_rate = 0;
+	f->ext->cc_low_rate = false;
 	f->cc = ops;
 	if (ops->init)
 		ops->init(f, now_ns);
@@ -49,6 +53,25 @@ uint32_t cc_slow_start(struct flow *f, uint32_t acked)
 	acked -= (uint32_t)cwnd - f->cwnd;
 	f->cwnd = cwnd > CC_CWND_MAX ? CC_CWND_MAX : (uint32_t)cwnd;
 	return acked;
+}
+
+uint32_t cc_ssthresh_ece(struct flow *f, uint64_t now_ns)
+{
+	if (f->cc->ssthresh_ece)
+		return f->cc->ssthresh_ece(f, now_ns);
+	return f->cc->ssthresh(f, now_ns);
+}
+
+uint32_t cc_pace_burst(const struct flow *f)
+{
+	uint64_t burst = f->ext->pacing_rate / 1000;
+	uint32_t segs = f->ext->pacing_rate < BURST_SLOW ? 1 : 2;
+
+	if (burst > BURST_MAX)
+		burst = BURST_MAX;
+	if (burst < segs * f->snd_mss)
+		burst = segs * f->snd_mss;
+	return (uint32_t)burst;
 }
 
 static uint32_t reno_ssthresh(struct flow *f, uint64_t now_ns)

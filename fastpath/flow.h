@@ -45,6 +45,7 @@ enum flow_state {
 struct flow_ext {
 	uint64_t pacing_rate; /* bytes a second, 0: none */
 	uint64_t cc_priv[CC_PRIV_WORDS];
+	bool cc_low_rate; /* count what is sent as application-limited */
 	struct loss loss;
 	struct reassembly ooo;
 };
