@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cc.c - congestion control: the table, and Reno
+ * cc.c - congestion control: the table, and what algorithms share
  *
- * Reno: RFC 5681 sections 3.1 and 3.2 (slow start, congestion avoidance, the
- * ssthresh of equation 4). cwnd grows only by acknowledgments that arrive
- * while it is what holds the sender back (RFC 7661 gives the reason).
+ * Slow start and the additive growth of congestion avoidance are the same
+ * counting in bytes for all that know them; each algorithm is in its own file.
+ * What they are and when they are called: cc.h.
  *
- * State: cwnd, ssthresh and cwnd_acked of the flow, written by its core. Pure
+ * State: cwnd and cwnd_acked of the flow, written by its core. Pure
  * arithmetic: no timers, no frames.
  */
 #include "fastpath/cc.h"
@@ -19,6 +19,9 @@
 
 static const struct cc_ops *const algorithms[] = {
 	&cc_reno,
+	&cc_cubic,
+	&cc_dctcp,
+	&cc_bbr,
 };
 
 const struct cc_ops *cc_find(const char *name)
@@ -65,7 +68,7 @@ uint32_t cc_ssthresh_ece(struct flow *f, uint64_t now_ns)
 uint32_t cc_pace_burst(const struct flow *f)
 {
 	uint64_t burst = f->ext->pacing_rate / 1000;
-	uint32_t segs = f->ext->pacing_rate < BURST_SLOW ? 1 : 2;
+	uint64_t segs = f->ext->pacing_rate < BURST_SLOW ? 1 : 2;
 
 	if (burst > BURST_MAX)
 		burst = BURST_MAX;
@@ -74,29 +77,25 @@ uint32_t cc_pace_burst(const struct flow *f)
 	return (uint32_t)burst;
 }
 
-static uint32_t reno_ssthresh(struct flow *f, uint64_t now_ns)
+void cc_grow_by(struct flow *f, uint32_t acked, uint64_t per_seg)
 {
-	uint32_t half = (f->snd_nxt - f->snd_una) / 2;
+	uint64_t count = (uint64_t)f->cwnd_acked + acked, cwnd;
 
-	return half > 2 * f->snd_mss ? half : 2 * f->snd_mss;
-}
-
-static void reno_grow(struct flow *f, const struct cc_sample *s)
-{
-	uint32_t acked = cc_slow_start(f, s->acked);
-
-	if (!acked || f->cwnd >= CC_CWND_MAX)
+	/* The credit of a slower pace is no burst at a faster one. */
+	if (f->cwnd_acked >= per_seg)
+		count = per_seg + acked;
+	if (count < per_seg) {
+		f->cwnd_acked = (uint32_t)count;
 		return;
-	/* One segment more for each cwnd of bytes: counted, not divided. */
-	f->cwnd_acked += acked;
-	if (f->cwnd_acked >= f->cwnd) {
-		f->cwnd_acked -= f->cwnd;
-		f->cwnd += f->snd_mss;
 	}
+	cwnd = f->cwnd;
+	if (count < 2 * per_seg) { /* nearly always: no division */
+		cwnd += f->snd_mss;
+		count -= per_seg;
+	} else {
+		cwnd += count / per_seg * f->snd_mss;
+		count %= per_seg;
+	}
+	f->cwnd = cwnd > CC_CWND_MAX ? CC_CWND_MAX : (uint32_t)cwnd;
+	f->cwnd_acked = (uint32_t)count;
 }
-
-const struct cc_ops cc_reno = {
-	.name = "reno",
-	.ssthresh = reno_ssthresh,
-	.grow = reno_grow,
-};

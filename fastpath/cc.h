@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 #define CC_NAME_MAX 16u /* TCP_CA_NAME_MAX */
-/* BBR is the largest: a filter of three rates of 64 bits, seven instants, and
- * the memory of four independent estimates. */
+/* BBR needs 19: a filter of three rates, five instants, and what its separate
+ * estimates of rate, RTT, policers and heaps of ACKs remember. */
 #define CC_PRIV_WORDS 20u
 #define CC_CWND_MAX (1u << 30) /* far above any buffer */
 
@@ -113,6 +113,9 @@ void cc_set(struct flow *f, const struct cc_ops *ops, uint64_t now_ns);
 /* Slow start as all but BBR do it: cwnd by what was acknowledged, up to
  * ssthresh. What of @acked is left over. */
 uint32_t cc_slow_start(struct flow *f, uint32_t acked);
+/* Congestion avoidance: one segment more for each @per_seg bytes acknowledged,
+ * at least one byte and at most UINT32_MAX. */
+void cc_grow_by(struct flow *f, uint32_t acked, uint64_t per_seg);
 /* The new ssthresh on an ECE. */
 uint32_t cc_ssthresh_ece(struct flow *f, uint64_t now_ns);
 /* What a paced flow may send at once, bytes: a millisecond's worth, at least

@@ -94,6 +94,15 @@ static inline bool rx_checksums_ok(const struct flow *f, const uint8_t *th,
 	return v6 || csum_ok(csum_add_mem128(csum_load32(ip + 16), ip));
 }
 
+static noinline void grow_window(struct fp_core *c, struct flow *f,
+				 uint32_t acked)
+{
+	struct cc_sample s = {.now_ns = c->now_ns, .acked = acked};
+
+	if (!f->ext->loss.in_recovery && f->cc->grow)
+		f->cc->grow(f, &s);
+}
+
 static inline __attribute__((always_inline)) void
 ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
 {
@@ -114,8 +123,7 @@ ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
 	}
 	if (unlikely(f->cwnd_limited)) {
 		f->cwnd_limited = false;
-		if (!f->ext->loss.in_recovery)
-			f->cc->grow(f, &(struct cc_sample){.acked = acked});
+		grow_window(c, f, acked);
 	}
 	f->backoff = 0;
 	if (likely(!left) || ack == f->snd_nxt)
