@@ -150,7 +150,7 @@ $B/bench/%: $B/bench/%.o $(call objs,$(BENCH_HELP_SRCS)) \
 $B/tests/unit/%: $B/tests/unit/%.o $(call objs,$(UNIT_HELP_SRCS)) \
 		$B/libservice.a $B/libsock.a
 	@echo '  LD   $@'
-	@$(LINK) -o $@ $^ $(LIBS) -lcmocka
+	@$(LINK) -o $@ $^ $(LIBS) -lcmocka -lm
 
 $B/tests/net/%: $B/tests/net/%.o $B/libsock.a
 	@echo '  LD   $@'
