@@ -131,6 +131,8 @@ void app_ctx_del(struct fp_core *c, struct app_ctx *a)
 		epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL,
 			  ctx->doorbell_fd[c->cfg.index], NULL);
 	ctx->core_private[c->cfg.index] = NULL;
+	if (c->yield_for == a)
+		c->yield_for = NULL;
 	free(a);
 }
 

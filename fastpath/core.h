@@ -116,6 +116,7 @@ struct fp_core {
 	bool left_over;		/* events were sent, or they or replies wait */
 	bool unpublished; /* replies were put that no program can see yet */
 	bool yield, slow_yield;
+	struct app_ctx *yield_for; /* a program on our CPU with new replies */
 	bool tx_starved; /* something waits for a transmit frame */
 	struct flow_table flows;
 	struct fp_counters counters;
@@ -308,6 +309,13 @@ static inline uint32_t app_waiting(const struct app_ctx *a)
 {
 	return __atomic_load_n(&a->area->cmd_index.producer, __ATOMIC_ACQUIRE) -
 	       a->cmd_consumer;
+}
+
+/* Replies that the program has not taken, as it says. */
+static inline bool app_unread(const struct app_ctx *a)
+{
+	return __atomic_load_n(&a->area->reply_index.consumer,
+			       __ATOMIC_RELAXED) != a->reply_producer;
 }
 
 /* ---- reply.c ---- */

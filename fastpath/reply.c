@@ -347,7 +347,9 @@ void reply_wake(struct fp_core *c)
 		if ((asleep & 1) && asleep != a->woken)
 			wake(c, a, asleep);
 		if (__atomic_load_n(&a->head->app_cpu, __ATOMIC_RELAXED) ==
-		    c->cpu)
+		    c->cpu) {
 			c->yield = true;
+			c->yield_for = a;
+		}
 	}
 }
