@@ -129,6 +129,30 @@ turn_receive(struct fp_core *c)
 	return true;
 }
 
+/* Programs yield to a core on their CPU. */
+static noinline void cpu_moved(struct fp_core *c, int cpu)
+{
+	struct app_ctx *a;
+
+	c->cpu = cpu;
+	DL_FOREACH (c->contexts, a) {
+		if (!a->offence)
+			__atomic_store_n(&a->area->core.cpu, cpu,
+					 __ATOMIC_RELAXED);
+	}
+}
+
+static inline void cpu_look(struct fp_core *c)
+{
+	int cpu;
+
+	if (likely(c->bound_cpu >= 0))
+		return;
+	cpu = sched_getcpu();
+	if (cpu != c->cpu)
+		cpu_moved(c, cpu);
+}
+
 /* Linux chooses the caller of sched_yield() again if the other thread has had
  * more than its share, and charges the caller for it: the next one succeeds. So
  * while the program that we yield for has not read and nobody ran, once more.
@@ -155,8 +179,7 @@ static void core_yield(struct fp_core *c)
 	c->yield = false;
 	c->yield_for = NULL;
 	c->slow_yield = false;
-	if (c->bound_cpu < 0)
-		c->cpu = sched_getcpu();
+	cpu_look(c);
 	c->yield_ns = c->now_ns;
 	if (took > YIELD_MAX_NS)
 		took = YIELD_MAX_NS;
@@ -264,6 +287,7 @@ static void core_sleep(struct fp_core *c)
 		look_at_doorbells(c, sleep_ms(c));
 	}
 	__atomic_store_n(&c->sleeping, 0, __ATOMIC_RELAXED);
+	cpu_look(c);
 }
 
 /* ---- the thread
@@ -286,7 +310,6 @@ static int single_cpu(void)
 
 static void thread_bind(struct fp_core *c)
 {
-	struct app_ctx *a;
 	cpu_set_t set;
 
 	if (c->cfg.cpu >= 0) {
@@ -295,10 +318,7 @@ static void thread_bind(struct fp_core *c)
 		pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 	}
 	c->bound_cpu = single_cpu();
-	c->cpu = c->bound_cpu >= 0 ? c->bound_cpu : sched_getcpu();
-	DL_FOREACH (c->contexts, a)
-		__atomic_store_n(&a->area->core.cpu, c->bound_cpu,
-				 __ATOMIC_RELAXED);
+	cpu_moved(c, c->bound_cpu >= 0 ? c->bound_cpu : sched_getcpu());
 }
 
 static void *core_thread(void *arg)

@@ -117,7 +117,7 @@ struct fp_core {
 	bool unpublished; /* replies were put that no program can see yet */
 	bool yield, slow_yield;
 	struct app_ctx *yield_for; /* a program on our CPU with new replies */
-	bool tx_starved; /* something waits for a transmit frame */
+	bool tx_starved;	   /* something waits for a transmit frame */
 	struct flow_table flows;
 	struct fp_counters counters;
 

@@ -231,6 +231,7 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 {
 	struct xctx *c = xsock_lock(s);
 	uint32_t phase, gen = atomic_load(&s->gen);
+	bool yield = false;
 	int err = 0;
 
 	if (!c) {
@@ -240,9 +241,13 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 	xctx_drain(c);
 	phase = xsock_phase(s);
 	if (gen == atomic_load(&s->gen) &&
-	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING))
+	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING)) {
 		err = deadline_ns ? xctx_wait(c, deadline_ns) : -EAGAIN;
+		yield = !deadline_ns && xctx_shares_cpu(c);
+	}
 	pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
 	return err;
 }
 
