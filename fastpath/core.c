@@ -8,7 +8,7 @@
  * The thread spins for spin_us after the last work, then sleeps in epoll_wait()
  * on the queue, the slow path's eventfd and the doorbells of all contexts.
  * While it spins it yields: at once after it gave something to a program on
- * its own CPU (see turn_yield()) or rang the slow path, else every YIELD_NS,
+ * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS,
  * because what it waits for may need this CPU. Doorbells of parked contexts are
  * looked at every DOORBELL_NS while others keep it busy.
  *
@@ -172,7 +172,7 @@ static uint64_t yield_for(struct fp_core *c, const struct app_ctx *a)
 	return took;
 }
 
-static void core_yield(struct fp_core *c)
+static noinline void core_yield(struct fp_core *c)
 {
 	uint64_t took = yield_for(c, c->yield_for);
 
@@ -186,14 +186,14 @@ static void core_yield(struct fp_core *c)
 	c->yield_took_ns += ((int64_t)took - (int64_t)c->yield_took_ns) / 8;
 }
 
-/* Programs on our CPU were given something. If they have been quick lately they
- * go first, and what they answer leaves with all else in one kick. If not,
+/* Programs were given something. If those on our CPU have been quick lately
+ * they go first, and what they answer leaves with all else in one kick. If not,
  * segments that are ready don't wait for them; nor if there are many, which
  * keep the peer busy meanwhile. */
-static noinline void turn_yield(struct fp_core *c, bool few)
+static inline void turn_wake(struct fp_core *c, bool few)
 {
 	reply_wake(c);
-	if (few && c->running && c->yield && c->yield_took_ns < YIELD_QUICK_NS)
+	if (c->yield && few && c->running && c->yield_took_ns < YIELD_QUICK_NS)
 		core_yield(c);
 }
 
@@ -221,7 +221,7 @@ no_clone bool fp_core_turn(struct fp_core *c)
 		few = c->n_telling <= YIELD_FEW;
 		reply_turn(c);
 		if (c->notify)
-			turn_yield(c, few);
+			turn_wake(c, few);
 	}
 	worked |= turn_commands(c);
 	if (unlikely(timers_due(c)))

@@ -329,7 +329,7 @@ void reply_relay(struct fp_core *c, struct app_ctx *a,
 bool reply_retry(struct fp_core *c);
 /* Make filled replies visible. */
 void reply_publish(struct fp_core *c);
-/* Wake programs that sleep. */
+/* Wake programs that sleep, of those (at least one) with new replies. */
 void reply_wake(struct fp_core *c);
 /* Forget replies of this flow. */
 void reply_unblock(struct fp_core *c, struct flow *f);
