@@ -8,9 +8,10 @@
  * The thread spins for spin_us after the last work, then sleeps in epoll_wait()
  * on the queue, the slow path's eventfd and the doorbells of all contexts.
  * While it spins it yields: at once after it gave something to a program on
- * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS,
- * because what it waits for may need this CPU. Doorbells of parked contexts are
- * looked at every DOORBELL_NS while others keep it busy.
+ * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS
+ * (SLOW_YIELD_NS while a connection may be on its way through slow path and
+ * program), because what it waits for may need this CPU. Doorbells of parked
+ * contexts are looked at every DOORBELL_NS while others keep it busy.
  *
  * Sleeping: the word `sleeping` is stored, a full fence, then all rings are
  * looked at once more; fp_cmd_flush() submits, fences and reads the word.
@@ -33,6 +34,9 @@
 #define PARK_NS 1000000ull /* a context this long silent isn't polled */
 #define MS_NS 1000000ull
 #define YIELD_NS 20000ull
+/* The slow path may be at work this long after a message of or for it. */
+#define SLOW_NS 100000u
+#define SLOW_YIELD_NS 500u
 #define YIELD_QUICK_NS 15000u /* a yield shorter than this delays no one */
 #define YIELD_FEW 4u
 #define YIELD_MAX_NS 1000000u
@@ -214,8 +218,10 @@ no_clone bool fp_core_turn(struct fp_core *c)
 
 	turn_clock(c);
 	c->tx_starved = false;
-	if (unlikely(!msg_ring_empty(&c->cmd)))
+	if (unlikely(!msg_ring_empty(&c->cmd))) {
+		c->slow_ns = c->now_ns;
 		worked = commands_run(c);
+	}
 	worked |= turn_receive(c);
 	if (c->n_telling) {
 		few = c->n_telling <= YIELD_FEW;
@@ -321,6 +327,11 @@ static void thread_bind(struct fp_core *c)
 	cpu_moved(c, c->bound_cpu >= 0 ? c->bound_cpu : sched_getcpu());
 }
 
+static uint64_t yield_every_ns(const struct fp_core *c)
+{
+	return c->now_ns - c->slow_ns < SLOW_NS ? SLOW_YIELD_NS : YIELD_NS;
+}
+
 static void *core_thread(void *arg)
 {
 	struct fp_core *c = arg;
@@ -338,7 +349,7 @@ static void *core_thread(void *arg)
 		}
 		if (c->yield || c->slow_yield ||
 		    (c->work_ns != c->now_ns &&
-		     c->now_ns - c->yield_ns > YIELD_NS)) {
+		     c->now_ns - c->yield_ns > yield_every_ns(c))) {
 			turn_clock(c);
 			core_yield(c);
 		}

@@ -115,6 +115,7 @@ struct fp_core {
 	struct app_ctx *notify; /* contexts with new replies */
 	bool left_over;		/* events were sent, or they or replies wait */
 	bool unpublished; /* replies were put that no program can see yet */
+	uint64_t slow_ns; /* last command from, event to the slow path */
 	bool yield, slow_yield;
 	struct app_ctx *yield_for; /* a program on our CPU with new replies */
 	bool tx_starved;	   /* something waits for a transmit frame */
