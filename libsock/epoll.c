@@ -246,7 +246,7 @@ out:
 /* Registers a socket in phase NEW; c not locked. */
 static int settle_new(struct xctx *c, struct xsock *s)
 {
-	int state = xsock_tcp_state(s->fd), err = 0;
+	int state = xsock_state(s), err = 0;
 
 	if (state != TCP_CLOSE && state != TCP_SYN_SENT &&
 	    state != TCP_SYN_RECV) {

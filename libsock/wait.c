@@ -128,7 +128,8 @@ void xctx_wake(struct xctx *c)
 	xctx_progress(c);
 	for (sl = c->asleep; sl; sl = sl->next)
 		n |= write(sl->wake_fd, &one, sizeof(one));
-	if (c->polling && !c->signalled) {
+	/* Who polls and is awake sees progress, or the ready list. */
+	if (c->polling && !c->signalled && (c->n_sleepers || c->fd_used)) {
 		n |= write(c->wake_fd, &one, sizeof(one));
 		c->signalled = true;
 	}
