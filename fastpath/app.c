@@ -64,7 +64,7 @@ struct app_ctx *app_ctx_add(struct fp_core *c, struct fp_ctx *ctx)
 	a->reply_producer = __atomic_load_n(&a->area->reply_index.producer,
 					    __ATOMIC_ACQUIRE);
 	a->reply_consumer = a->reply_producer;
-	__atomic_store_n(&a->area->core.cpu, c->bound_cpu, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->area->core.cpu, c->cpu, __ATOMIC_RELAXED);
 	ev.data.ptr = a;
 	if (c->epoll_fd >= 0 && ctx->doorbell_fd[i] >= 0)
 		epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, ctx->doorbell_fd[i], &ev);
@@ -131,6 +131,8 @@ void app_ctx_del(struct fp_core *c, struct app_ctx *a)
 		epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL,
 			  ctx->doorbell_fd[c->cfg.index], NULL);
 	ctx->core_private[c->cfg.index] = NULL;
+	if (c->yield_for == a)
+		c->yield_for = NULL;
 	free(a);
 }
 

@@ -8,9 +8,10 @@
  * The thread spins for spin_us after the last work, then sleeps in epoll_wait()
  * on the queue, the slow path's eventfd and the doorbells of all contexts.
  * While it spins it yields: at once after it gave something to a program on
- * its own CPU (see turn_yield()) or rang the slow path, else every YIELD_NS,
- * because what it waits for may need this CPU. Doorbells of parked contexts are
- * looked at every DOORBELL_NS while others keep it busy.
+ * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS
+ * (SLOW_YIELD_NS while a connection may be on its way through slow path and
+ * program), because what it waits for may need this CPU. Doorbells of parked
+ * contexts are looked at every DOORBELL_NS while others keep it busy.
  *
  * Sleeping: the word `sleeping` is stored, a full fence, then all rings are
  * looked at once more; fp_cmd_flush() submits, fences and reads the word.
@@ -33,9 +34,14 @@
 #define PARK_NS 1000000ull /* a context this long silent isn't polled */
 #define MS_NS 1000000ull
 #define YIELD_NS 20000ull
+/* The slow path may be at work this long after a message of or for it. */
+#define SLOW_NS 100000u
+#define SLOW_YIELD_NS 500u
 #define YIELD_QUICK_NS 15000u /* a yield shorter than this delays no one */
 #define YIELD_FEW 4u
 #define YIELD_MAX_NS 1000000u
+#define YIELD_VAIN_NS 2000u /* a yield shorter than this let nobody run */
+#define YIELD_TRIES 4u
 #define DOORBELL_NS 50000ull
 #define RETRY_MS 1 /* sleep no longer while replies or events wait */
 #define EPOLL_EVENTS 64
@@ -127,31 +133,71 @@ turn_receive(struct fp_core *c)
 	return true;
 }
 
-static void core_yield(struct fp_core *c)
+/* Programs yield to a core on their CPU. */
+static noinline void cpu_moved(struct fp_core *c, int cpu)
 {
-	uint64_t before = c->now_ns, took;
+	struct app_ctx *a;
+
+	c->cpu = cpu;
+	DL_FOREACH (c->contexts, a) {
+		if (!a->offence)
+			__atomic_store_n(&a->area->core.cpu, cpu,
+					 __ATOMIC_RELAXED);
+	}
+}
+
+static inline void cpu_look(struct fp_core *c)
+{
+	int cpu;
+
+	if (likely(c->bound_cpu >= 0))
+		return;
+	cpu = sched_getcpu();
+	if (cpu != c->cpu)
+		cpu_moved(c, cpu);
+}
+
+/* Linux chooses the caller of sched_yield() again if the other thread has had
+ * more than its share, and charges the caller for it: the next one succeeds. So
+ * while the program that we yield for has not read and nobody ran, once more.
+ * The time that the last try took. */
+static uint64_t yield_for(struct fp_core *c, const struct app_ctx *a)
+{
+	uint64_t before, took;
+	unsigned int n = 0;
+
+	do {
+		before = c->now_ns;
+		sched_yield();
+		turn_clock(c);
+		took = c->now_ns - before;
+	} while (a && took < YIELD_VAIN_NS && ++n < YIELD_TRIES &&
+		 app_unread(a));
+	return took;
+}
+
+static noinline void core_yield(struct fp_core *c)
+{
+	uint64_t took = yield_for(c, c->yield_for);
 
 	c->yield = false;
+	c->yield_for = NULL;
 	c->slow_yield = false;
-	sched_yield();
-	if (c->bound_cpu < 0)
-		c->cpu = sched_getcpu();
-	turn_clock(c);
+	cpu_look(c);
 	c->yield_ns = c->now_ns;
-	took = c->now_ns - before;
 	if (took > YIELD_MAX_NS)
 		took = YIELD_MAX_NS;
 	c->yield_took_ns += ((int64_t)took - (int64_t)c->yield_took_ns) / 8;
 }
 
-/* Programs on our CPU were given something. If they have been quick lately they
- * go first, and what they answer leaves with all else in one kick. If not,
+/* Programs were given something. If those on our CPU have been quick lately
+ * they go first, and what they answer leaves with all else in one kick. If not,
  * segments that are ready don't wait for them; nor if there are many, which
  * keep the peer busy meanwhile. */
-static noinline void turn_yield(struct fp_core *c, bool few)
+static inline void turn_wake(struct fp_core *c, bool few)
 {
 	reply_wake(c);
-	if (few && c->running && c->yield && c->yield_took_ns < YIELD_QUICK_NS)
+	if (c->yield && few && c->running && c->yield_took_ns < YIELD_QUICK_NS)
 		core_yield(c);
 }
 
@@ -172,14 +218,16 @@ no_clone bool fp_core_turn(struct fp_core *c)
 
 	turn_clock(c);
 	c->tx_starved = false;
-	if (unlikely(!msg_ring_empty(&c->cmd)))
+	if (unlikely(!msg_ring_empty(&c->cmd))) {
+		c->slow_ns = c->now_ns;
 		worked = commands_run(c);
+	}
 	worked |= turn_receive(c);
 	if (c->n_telling) {
 		few = c->n_telling <= YIELD_FEW;
 		reply_turn(c);
 		if (c->notify)
-			turn_yield(c, few);
+			turn_wake(c, few);
 	}
 	worked |= turn_commands(c);
 	if (unlikely(timers_due(c)))
@@ -245,6 +293,7 @@ static void core_sleep(struct fp_core *c)
 		look_at_doorbells(c, sleep_ms(c));
 	}
 	__atomic_store_n(&c->sleeping, 0, __ATOMIC_RELAXED);
+	cpu_look(c);
 }
 
 /* ---- the thread
@@ -267,7 +316,6 @@ static int single_cpu(void)
 
 static void thread_bind(struct fp_core *c)
 {
-	struct app_ctx *a;
 	cpu_set_t set;
 
 	if (c->cfg.cpu >= 0) {
@@ -276,10 +324,12 @@ static void thread_bind(struct fp_core *c)
 		pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 	}
 	c->bound_cpu = single_cpu();
-	c->cpu = c->bound_cpu >= 0 ? c->bound_cpu : sched_getcpu();
-	DL_FOREACH (c->contexts, a)
-		__atomic_store_n(&a->area->core.cpu, c->bound_cpu,
-				 __ATOMIC_RELAXED);
+	cpu_moved(c, c->bound_cpu >= 0 ? c->bound_cpu : sched_getcpu());
+}
+
+static uint64_t yield_every_ns(const struct fp_core *c)
+{
+	return c->now_ns - c->slow_ns < SLOW_NS ? SLOW_YIELD_NS : YIELD_NS;
 }
 
 static void *core_thread(void *arg)
@@ -299,8 +349,10 @@ static void *core_thread(void *arg)
 		}
 		if (c->yield || c->slow_yield ||
 		    (c->work_ns != c->now_ns &&
-		     c->now_ns - c->yield_ns > YIELD_NS))
+		     c->now_ns - c->yield_ns > yield_every_ns(c))) {
+			turn_clock(c);
 			core_yield(c);
+		}
 	}
 	return NULL;
 }

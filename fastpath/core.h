@@ -116,8 +116,10 @@ struct fp_core {
 	struct app_ctx *notify; /* contexts with new replies */
 	bool left_over;		/* events were sent, or they or replies wait */
 	bool unpublished; /* replies were put that no program can see yet */
+	uint64_t slow_ns; /* last command from, event to the slow path */
 	bool yield, slow_yield;
-	bool tx_starved; /* something waits for a transmit frame */
+	struct app_ctx *yield_for; /* a program on our CPU with new replies */
+	bool tx_starved;	   /* something waits for a transmit frame */
 	struct flow_table flows;
 	struct fp_counters counters;
 
@@ -315,6 +317,13 @@ static inline uint32_t app_waiting(const struct app_ctx *a)
 	       a->cmd_consumer;
 }
 
+/* Replies that the program has not taken, as it says. */
+static inline bool app_unread(const struct app_ctx *a)
+{
+	return __atomic_load_n(&a->area->reply_index.consumer,
+			       __ATOMIC_RELAXED) != a->reply_producer;
+}
+
 /* ---- reply.c ---- */
 /* What the flows in the turn's list have to tell, made visible. */
 void reply_turn(struct fp_core *c);
@@ -326,7 +335,7 @@ void reply_relay(struct fp_core *c, struct app_ctx *a,
 bool reply_retry(struct fp_core *c);
 /* Make filled replies visible. */
 void reply_publish(struct fp_core *c);
-/* Wake programs that sleep. */
+/* Wake programs that sleep, of those (at least one) with new replies. */
 void reply_wake(struct fp_core *c);
 /* Forget replies of this flow. */
 void reply_unblock(struct fp_core *c, struct flow *f);

@@ -174,6 +174,7 @@ static void doorbell(struct fp_core *c)
 	/* Partner: fp_ev_arm(), which sets the word, fences and looks. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	c->slow_yield = true;
+	c->slow_ns = c->now_ns;
 	if (!__atomic_load_n(&c->slow_sleeping, __ATOMIC_RELAXED))
 		return;
 	if (!__atomic_exchange_n(&c->slow_sleeping, 0, __ATOMIC_SEQ_CST))

@@ -330,24 +330,41 @@ static noinline void wake(struct fp_core *c, struct app_ctx *a, uint32_t asleep)
 		COUNT(c, app_wakeups);
 }
 
+static inline void wake_if_asleep(struct fp_core *c, struct app_ctx *a)
+{
+	uint32_t asleep =
+		__atomic_load_n(&a->head->app_sleep, __ATOMIC_RELAXED);
+
+	a->notify = false;
+	if (unlikely((asleep & 1) && asleep != a->woken))
+		wake(c, a, asleep);
+	if (__atomic_load_n(&a->head->app_cpu, __ATOMIC_RELAXED) == c->cpu) {
+		c->yield = true;
+		c->yield_for = a;
+	}
+}
+
+static noinline void wake_more(struct fp_core *c, struct app_ctx *a)
+{
+	struct app_ctx *next;
+
+	for (; a; a = next) {
+		next = a->notify_next;
+		wake_if_asleep(c, a);
+	}
+}
+
 void reply_wake(struct fp_core *c)
 {
-	struct app_ctx *a;
-	uint32_t asleep;
+	struct app_ctx *a = c->notify;
 
 	if (unlikely(c->unpublished))
 		reply_publish(c);
+	c->notify = NULL;
 	/* Partner: the program, which makes app_sleep odd, fences and looks
 	 * at its rings before it sleeps. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	while ((a = c->notify)) {
-		c->notify = a->notify_next;
-		a->notify = false;
-		asleep = __atomic_load_n(&a->head->app_sleep, __ATOMIC_RELAXED);
-		if ((asleep & 1) && asleep != a->woken)
-			wake(c, a, asleep);
-		if (__atomic_load_n(&a->head->app_cpu, __ATOMIC_RELAXED) ==
-		    c->cpu)
-			c->yield = true;
-	}
+	wake_if_asleep(c, a);
+	if (unlikely(a->notify_next != NULL))
+		wake_more(c, a->notify_next);
 }

@@ -119,6 +119,10 @@ void xctx_sleeper_free(struct xsleeper *sl);
 /* Without the lock, n_waiters counted: true if something seems to have come
  * since progress was seen. */
 bool xctx_spin(struct xctx *c, uint32_t seen, uint64_t end_ns);
+/* A core that last ran on this thread's CPU (or on none that is known) can't
+ * run while we do; it learns where we are. With the lock, or n_waiters counted.
+ */
+bool xctx_shares_cpu(struct xctx *c);
 /* Was Linux given frames since the last look at the kernel's sockets? With the
  * lock, or n_waiters counted. */
 bool xctx_hinted(const struct xctx *c);

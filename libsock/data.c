@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -186,6 +187,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	uint64_t deadline = deadline_of(s, flags, &s->rcvtimeo_ns);
 	struct xctx *c;
 	ssize_t n;
+	bool yield;
 	int how;
 
 	if (flags & MSG_ERRQUEUE)
@@ -198,8 +200,11 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	else
 		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline)
 			: 0;
+	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
 	if (c)
 		pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
 	if (n < 0) {
 		errno = (int)-n;
 		return -1;
@@ -363,6 +368,7 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	uint64_t deadline = deadline_of(s, flags, &s->sndtimeo_ns);
 	struct xctx *c;
 	ssize_t n;
+	bool yield;
 	int how;
 
 	c = xsock_route(s, deadline, &how);
@@ -372,8 +378,11 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 		n = -EOPNOTSUPP;
 	else
 		n = send_user(&c, s, msg->msg_iov, len, flags, deadline);
+	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
 	if (c)
 		pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
 	if (n < 0) {
 		errno = (int)-broken((int)n, flags);
 		return -1;

@@ -246,7 +246,7 @@ out:
 /* Registers a socket in phase NEW; c not locked. */
 static int settle_new(struct xctx *c, struct xsock *s)
 {
-	int state = xsock_tcp_state(s->fd), err = 0;
+	int state = xsock_state(s), err = 0;
 
 	if (state != TCP_CLOSE && state != TCP_SYN_SENT &&
 	    state != TCP_SYN_RECV) {
@@ -535,6 +535,7 @@ static int arm(struct xctx *c, struct epoll_event *evs, int max)
 int xts_epoll(void *ectx, struct epoll_event *events, int maxevents)
 {
 	struct xctx *c = ectx;
+	bool yield;
 	int n, k;
 
 	if (!c || c->dead)
@@ -554,7 +555,10 @@ int xts_epoll(void *ectx, struct epoll_event *events, int maxevents)
 			       : collect(c, events, maxevents);
 	if (n && c->fd_used && !c->signalled)
 		xctx_wake(c);
+	yield = !n && xctx_shares_cpu(c);
 	pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
 	return n;
 }
 

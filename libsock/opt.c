@@ -106,8 +106,10 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 		note_timeout(&sock->sndtimeo_ns, val);
 	else if (level == SOL_SOCKET && name == SO_RCVLOWAT)
 		atomic_store(&sock->rcvlowat, v > 0 ? (uint32_t)v : 1);
-	else if (level == IPPROTO_TCP && name == TCP_NODELAY)
+	else if (level == IPPROTO_TCP && name == TCP_NODELAY) {
+		atomic_store(&sock->nodelay, v != 0);
 		pass_nodelay(sock, v);
+	}
 	return 0;
 }
 

@@ -37,8 +37,9 @@
 #include <unistd.h>
 
 #define RETRY_MS 100u
-#define ANSWER_MS 5000	/* the service has this long to answer */
-#define SEND_TRIES 1000 /* of a millisecond each */
+#define CHECK_NS 1000000u /* a service that ended is noticed this late */
+#define ANSWER_MS 5000	  /* the service has this long to answer */
+#define SEND_TRIES 1000	  /* of a millisecond each */
 #define MAX_FDS (1 + XTS_MAX_CORES)
 
 static struct {
@@ -46,6 +47,7 @@ static struct {
 	struct xsession *current;
 	struct xctx *contexts;
 	uint64_t retry_ns;
+	uint64_t checked_ns; /* when it was last asked for */
 	enum xts_reason why; /* no session until retry_ns */
 } svc = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -361,8 +363,13 @@ static void drain_idle(void)
 /* The current session, opened if there is none; 0 or a reason. */
 static enum xts_reason session_get(void)
 {
-	if (svc.current && !atomic_load(&svc.current->lost))
+	uint64_t now = xclock_ns();
+
+	if (svc.current && !atomic_load(&svc.current->lost) &&
+	    now - svc.checked_ns >= CHECK_NS) {
+		svc.checked_ns = now;
 		xsvc_check(svc.current);
+	}
 	if (svc.current && atomic_load(&svc.current->lost)) {
 		drain_idle();
 		xsvc_put(svc.current);
@@ -525,6 +532,9 @@ static void options_load(struct xsock *s)
 	len = sizeof(v);
 	if (!getsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &v, &len) && v > 0)
 		atomic_store(&s->rcvlowat, (uint32_t)v);
+	len = sizeof(v);
+	if (!getsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &v, &len))
+		atomic_store(&s->nodelay, v != 0);
 	len = sizeof(tv);
 	if (!getsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len))
 		atomic_store(&s->rcvtimeo_ns,
@@ -546,6 +556,7 @@ void xsvc_inherit(struct xsock *s, struct xsock *listener)
 	atomic_store(&s->rcvlowat, atomic_load(&listener->rcvlowat));
 	atomic_store(&s->rcvtimeo_ns, atomic_load(&listener->rcvtimeo_ns));
 	atomic_store(&s->sndtimeo_ns, atomic_load(&listener->sndtimeo_ns));
+	atomic_store(&s->nodelay, atomic_load(&listener->nodelay));
 	s->options_known = true;
 }
 
@@ -555,11 +566,8 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 				.version = XTS_PROTO_VERSION,
 				.ctx = c->number,
 				.cookie = xsock_cookie(s)};
-	socklen_t len = sizeof(int);
-	int nodelay = 0;
 
-	getsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len);
-	if (nodelay)
+	if (atomic_load(&s->nodelay))
 		m.flags = XTS_F_NODELAY;
 	return !control_send(svc.current, &m, s->fd);
 }

@@ -93,7 +93,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->reason, reason);
 	atomic_store(&s->nonblock, nonblock);
 	atomic_store(&s->connecting, false);
-	s->options_known = false;
+	s->accepted = s->options_known = false;
+	atomic_store(&s->nodelay, false);
 	atomic_store(&s->rcvlowat, 1);
 	atomic_store(&s->rcvtimeo_ns, 0);
 	atomic_store(&s->sndtimeo_ns, 0);
@@ -184,6 +185,11 @@ int xsock_tcp_state(int fd)
 	return info.tcpi_state;
 }
 
+int xsock_state(const struct xsock *s)
+{
+	return s->accepted ? TCP_ESTABLISHED : xsock_tcp_state(s->fd);
+}
+
 static void stays_kernel(struct xsock *s, enum xts_reason reason)
 {
 	uint32_t phase = XPHASE_NEW;
@@ -194,7 +200,7 @@ static void stays_kernel(struct xsock *s, enum xts_reason reason)
 
 int xsock_engage(struct xsock *s, bool blocking)
 {
-	return xsock_engage_state(s, blocking, xsock_tcp_state(s->fd));
+	return xsock_engage_state(s, blocking, xsock_state(s));
 }
 
 int xsock_engage_state(struct xsock *s, bool blocking, int state)
@@ -231,6 +237,7 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 {
 	struct xctx *c = xsock_lock(s);
 	uint32_t phase, gen = atomic_load(&s->gen);
+	bool yield = false;
 	int err = 0;
 
 	if (!c) {
@@ -240,9 +247,13 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 	xctx_drain(c);
 	phase = xsock_phase(s);
 	if (gen == atomic_load(&s->gen) &&
-	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING))
+	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING)) {
 		err = deadline_ns ? xctx_wait(c, deadline_ns) : -EAGAIN;
+		yield = !deadline_ns && xctx_shares_cpu(c);
+	}
 	pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
 	return err;
 }
 
@@ -371,8 +382,10 @@ int xts_accept4(int s, struct sockaddr *addr, socklen_t *len, int flags)
 		fd, why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL, why,
 		flags & SOCK_NONBLOCK);
 	child = number < 0 ? NULL : xsock_get(number);
-	if (child)
+	if (child) {
+		child->accepted = true;
 		xsvc_inherit(child, sock);
+	}
 	return number;
 }
 

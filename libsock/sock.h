@@ -63,7 +63,9 @@ struct xsock {
 	uint32_t index;		    /* in the table, constant */
 	int fd;			    /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
-	bool options_known; /* the three below are the kernel socket's */
+	bool accepted; /* by xts_accept(): the service knows its TCP state */
+	bool options_known; /* the four below are the kernel socket's */
+	_Atomic bool nodelay;
 	_Atomic uint32_t rcvlowat;
 	_Atomic uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
 	/* Changed by compare-and-swap; the ep_ fields below are under its
@@ -174,6 +176,9 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how);
 /* Pending error, cleared; under ctx's lock */
 int xsock_take_error(struct xsock *s);
 int xsock_tcp_state(int fd);
+/* The same; an accepted one counts as established: if it no longer is, the
+ * service declines it. */
+int xsock_state(const struct xsock *s);
 
 void xsock_table_lock(void);
 void xsock_table_unlock(void);

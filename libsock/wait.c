@@ -4,12 +4,14 @@
  *
  * Read xts_proto.h first (sleeping). A thread spins for XTS_SPIN_US (giving the
  * CPU to a core that shares it), then sleeps in epoll_wait() on a sleeper of
- * its own. Several threads may sleep on one context: each makes app_sleep a
- * fresh odd value before it looks at the rings for the last time, nobody ever
- * reads the service's eventfd (it is watched edge-triggered), so a reply after
- * that look wakes all of them and each looks for its own. app_sleep goes back
- * to even when the last one is awake. Changes made by this process (close by
- * another thread, a finished move) go through xctx_wake().
+ * its own. A call that may not wait and finds nothing gives the CPU to such a
+ * core, too: programs ask again at once. Several threads may sleep on one
+ * context: each makes app_sleep a fresh odd value before it looks at the rings
+ * for the last time, nobody ever reads the service's eventfd (it is watched
+ * edge-triggered), so a reply after that look wakes all of them and each looks
+ * for its own. app_sleep goes back to even when the last one is awake. Changes
+ * made by this process (close by another thread, a finished move) go through
+ * xctx_wake().
  *
  * Sleepers are kept for the next time; one made for an earlier session is
  * thrown away. Their number is that of threads that slept at the same time.
@@ -126,7 +128,8 @@ void xctx_wake(struct xctx *c)
 	xctx_progress(c);
 	for (sl = c->asleep; sl; sl = sl->next)
 		n |= write(sl->wake_fd, &one, sizeof(one));
-	if (c->polling && !c->signalled) {
+	/* Who polls and is awake sees progress, or the ready list. */
+	if (c->polling && !c->signalled && (c->n_sleepers || c->fd_used)) {
 		n |= write(c->wake_fd, &one, sizeof(one));
 		c->signalled = true;
 	}
@@ -216,12 +219,15 @@ void xctx_hint_taken(struct xctx *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* A core on this thread's CPU can't run while we spin. */
-static bool shares_cpu(struct xctx *c, uint32_t cores)
+bool xctx_shares_cpu(struct xctx *c)
 {
+	uint32_t i,
+		cores = atomic_load_explicit(&c->cores, memory_order_relaxed);
 	int cpu = sched_getcpu(), core_cpu;
 	bool shares = false;
-	uint32_t i;
+
+	if (!cores)
+		return false;
 
 	if (__atomic_load_n(&c->area->app_cpu, __ATOMIC_RELAXED) != cpu)
 		__atomic_store_n(&c->area->app_cpu, cpu, __ATOMIC_RELAXED);
@@ -241,7 +247,7 @@ bool xctx_spin(struct xctx *c, uint32_t seen, uint64_t end_ns)
 
 	if (!cores)
 		return false;
-	yield = shares_cpu(c, cores);
+	yield = xctx_shares_cpu(c);
 	__atomic_store_n(&c->shares_cpu, yield, __ATOMIC_RELAXED);
 	for (i = 1;; i++) {
 		if (pending(c, cores) || xctx_hinted(c) ||

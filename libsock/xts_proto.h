@@ -145,7 +145,7 @@ struct xts_core_area {
 	struct xts_ring_index reply_index; /* service produces */
 	struct {
 		alignas(XTS_CACHELINE) uint32_t need_doorbell; /* service */
-		int32_t cpu; /* CPU the core runs on, -1: moves about */
+		int32_t cpu; /* CPU the core last ran on, -1: not known */
 	} core;
 	alignas(XTS_PAGE) struct xts_cmd cmd[XTS_RING_SLOTS];
 	struct xts_reply reply[XTS_RING_SLOTS];

@@ -186,17 +186,15 @@ static int addr_split(const union addr *a, uint8_t *addr, __be16 *port)
 
 enum xts_reason snapshot_key(int fd, struct conn_key *key)
 {
-	int domain = 0, type = 0, proto = 0, lfam, pfam;
+	int proto = 0, lfam, pfam;
 	union addr local = {0}, peer = {0};
 	socklen_t llen = sizeof(local), plen = sizeof(peer);
 	enum xts_reason reason;
 	struct info i;
 
 	memset(key, 0, sizeof(*key));
-	if (opt_int(fd, SOL_SOCKET, SO_DOMAIN, &domain) ||
-	    opt_int(fd, SOL_SOCKET, SO_TYPE, &type) ||
-	    opt_int(fd, SOL_SOCKET, SO_PROTOCOL, &proto) ||
-	    (domain != AF_INET && domain != AF_INET6) || type != SOCK_STREAM ||
+	/* TCP_INFO and the addresses' family tell the rest. */
+	if (opt_int(fd, SOL_SOCKET, SO_PROTOCOL, &proto) ||
 	    proto != IPPROTO_TCP)
 		return XTS_REASON_NOT_TCP;
 	if (!same_netns(fd))
@@ -253,6 +251,20 @@ static bool receive_is_over(int fd)
 	return n == 0 || (n < 0 && errno != EAGAIN);
 }
 
+/* Received data to @rx; they stay in the queue. */
+static enum xts_reason receive_queue_copy(int fd, uint8_t *rx, uint32_t rcv)
+{
+	ssize_t n;
+
+	if (!rcv)
+		return receive_is_over(fd) ? XTS_REASON_NOT_ESTABLISHED
+					   : XTS_REASON_NONE;
+	n = recv(fd, rx, rcv, MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0 && errno != EAGAIN)
+		return XTS_REASON_NOT_ESTABLISHED; /* an error waits */
+	return n == rcv ? XTS_REASON_NONE : XTS_REASON_KERNEL_QUEUE;
+}
+
 static enum xts_reason queues_check(int fd, uint32_t buf_size,
 				    const struct info *i, struct queues *q)
 {
@@ -263,8 +275,6 @@ static enum xts_reason queues_check(int fd, uint32_t buf_size,
 		return XTS_REASON_NOT_ESTABLISHED;
 	q->rcv = rcv;
 	q->snd = snd;
-	if (receive_is_over(fd))
-		return XTS_REASON_NOT_ESTABLISHED;
 	if (urgent_waits(fd) || out_of_order_waits(fd, i, q->rcv))
 		return XTS_REASON_OUT_OF_ORDER;
 	if (q->rcv > buf_size / 2 || q->snd > buf_size)
@@ -367,8 +377,8 @@ static bool repair_leave(int fd, int reuse)
 	int off = TCP_REPAIR_OFF_NO_WP;
 	bool ok = !setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
 
-	return !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse,
-			   sizeof(reuse)) &&
+	return (!reuse || !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse,
+				      sizeof(reuse))) &&
 	       ok;
 }
 
@@ -447,7 +457,6 @@ enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 			      uint8_t *tx, struct flow_params *p)
 {
 	enum xts_reason reason;
-	int nodelay = 0;
 	struct queues q;
 	struct info i;
 
@@ -458,15 +467,14 @@ enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 	reason = queues_check(fd, buf_size, &i, &q);
 	if (reason != XTS_REASON_NONE)
 		return reason;
-	if (q.rcv && recv(fd, rx, q.rcv, MSG_PEEK | MSG_DONTWAIT) != q.rcv)
-		return XTS_REASON_KERNEL_QUEUE;
+	reason = receive_queue_copy(fd, rx, q.rcv);
+	if (reason != XTS_REASON_NONE)
+		return reason;
 	reason = repair_visit(fd, buf_size, tx, &q, p);
 	if (reason != XTS_REASON_NONE)
 		return reason;
 	p->rx_len = q.rcv;
 	info_apply(&i, p);
-	opt_int(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay);
-	p->nodelay = nodelay;
 	receive_queue_discard(fd, q.rcv);
 	return XTS_REASON_NONE;
 }

@@ -18,8 +18,8 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key);
 
 /*
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
- * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, ts_recent, which are
- * the caller's: Linux tells the last only in frames, see
+ * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,
+ * which are the caller's: Linux tells the last only in frames, see
  * translate_timestamps()): received data are moved into
  * @rx, unacknowledged and unsent data copied into @tx (each of buf_size bytes).
  * On any reason but NONE the socket is as before, data included.

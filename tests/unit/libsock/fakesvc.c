@@ -489,6 +489,12 @@ uint32_t fakesvc_app_sleep(struct fakesvc_flow *f)
 	return __atomic_load_n(&ctx_of(f)->area->app_sleep, __ATOMIC_SEQ_CST);
 }
 
+void fakesvc_set_cpu(struct fakesvc_flow *f, int cpu)
+{
+	__atomic_store_n(&ctx_of(f)->area->core[0].core.cpu, cpu,
+			 __ATOMIC_SEQ_CST);
+}
+
 unsigned int fakesvc_released(void)
 {
 	unsigned int n;

@@ -48,6 +48,7 @@ const uint8_t *fakesvc_tx(struct fakesvc_flow *f, uint32_t off);
 void fakesvc_need_doorbell(struct fakesvc_flow *f, bool on);
 bool fakesvc_doorbell_rang(struct fakesvc_flow *f);
 uint32_t fakesvc_app_sleep(struct fakesvc_flow *f);
+void fakesvc_set_cpu(struct fakesvc_flow *f, int cpu); /* the core's */
 unsigned int fakesvc_released(void);
 void fakesvc_core_start(void); /* the echo core */
 void fakesvc_core_stop(void);

@@ -6,6 +6,7 @@
  * send(2), recv(2), tcp(7) or xts_proto.h.
  */
 #include "tests/unit/libsock/pair.h"
+#include "tests/unit/libsock/yields.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -467,6 +468,44 @@ static void test_nonsense_from_the_service_is_its_death(void **state)
 	assert_int_equal(xts_offload_reason(s), XTS_REASON_LOST_SERVICE);
 }
 
+/* A program that asks again and again must not keep the core from
+ * running. */
+static void test_finding_nothing_yields_to_a_core_on_this_cpu(void **state)
+{
+	static char buf[FAKESVC_BUF];
+	int cpu = on_one_cpu();
+
+	fakesvc_set_cpu(flow, cpu);
+	yields = 0;
+	assert_int_equal(xts_recv(s, buf, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(yields, 1);
+	assert_int_equal(xts_send(s, buf, sizeof(buf), MSG_DONTWAIT),
+			 sizeof(buf));
+	assert_int_equal(yields, 1);
+	assert_int_equal(xts_send(s, buf, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(yields, 2);
+	fakesvc_reply(flow, "a", 1, 0, 0, 0);
+	assert_int_equal(xts_recv(s, buf, 1, MSG_DONTWAIT), 1);
+	assert_int_equal(yields, 2);
+	on_all_cpus();
+}
+
+static void
+test_finding_nothing_does_not_yield_to_a_core_elsewhere(void **state)
+{
+	int cpu = on_one_cpu();
+	char c;
+
+	fakesvc_set_cpu(flow, cpu + 1);
+	yields = 0;
+	assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(yields, 0);
+	on_all_cpus();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
@@ -489,6 +528,8 @@ int main(void)
 		T(reset_is_told_once_then_eof_and_epipe),
 		T(reset_is_told_to_a_sender_without_signal),
 		T(pending_error_is_so_error),
+		T(finding_nothing_yields_to_a_core_on_this_cpu),
+		T(finding_nothing_does_not_yield_to_a_core_elsewhere),
 		cmocka_unit_test_setup_teardown(
 			test_kept_data_are_read_before_the_reset, start_keeping,
 			stop),

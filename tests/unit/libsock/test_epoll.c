@@ -4,6 +4,7 @@
  * the promise of xts_epoll_fd()
  */
 #include "tests/unit/libsock/pair.h"
+#include "tests/unit/libsock/yields.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -368,6 +369,25 @@ static void test_destroyed_context_leaves_the_socket_usable(void **state)
 	ectx = xts_epoll_ctx_create();
 }
 
+static void test_finding_nothing_yields_to_a_core_on_this_cpu(void **state)
+{
+	int cpu = on_one_cpu();
+	struct epoll_event ev;
+
+	open_for(EPOLLIN);
+	fakesvc_set_cpu(flow, cpu + 1);
+	yields = 0;
+	assert_int_equal(xts_epoll_wait(ectx, &ev, 1, 0), 0);
+	assert_int_equal(yields, 0);
+	fakesvc_set_cpu(flow, cpu);
+	assert_int_equal(xts_epoll_wait(ectx, &ev, 1, 0), 0);
+	assert_int_equal(yields, 1);
+	fakesvc_reply(flow, "abc", 3, 0, 0, 0);
+	assert_int_equal(xts_epoll_wait(ectx, &ev, 1, 0), 1);
+	assert_int_equal(yields, 1);
+	on_all_cpus();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
@@ -389,6 +409,7 @@ int main(void)
 		T(service_death_wakes_a_waiter),
 		T(move_keeps_order_and_data),
 		T(destroyed_context_leaves_the_socket_usable),
+		T(finding_nothing_yields_to_a_core_on_this_cpu),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
