@@ -75,6 +75,12 @@ struct app_ctx *app_ctx_add(struct fp_core *c, struct fp_ctx *ctx)
 	return a;
 }
 
+static void clear_move(struct flow *f)
+{
+	f->move_to = NULL;
+	f->pend_rare &= ~PEND_MOVED;
+}
+
 static void forget_flows(struct fp_core *c, struct app_ctx *a)
 {
 	uint32_t i;
@@ -83,12 +89,12 @@ static void forget_flows(struct fp_core *c, struct app_ctx *a)
 		struct flow *f = &c->flows.flows[i];
 
 		if (f->move_to == a)
-			f->move_to = NULL;
+			clear_move(f);
 		if (f->ctx != a)
 			continue;
 		reply_unblock(c, f);
 		f->ctx = f->move_to;
-		f->move_to = NULL;
+		clear_move(f);
 		if (f->state == FLOW_GONE)
 			flow_free(&c->flows, f);
 	}
@@ -217,16 +223,16 @@ static inline struct flow *command_flow(struct fp_core *c,
 static inline const char *command_data(struct fp_core *c, struct flow *f,
 				       const struct xts_cmd *cmd)
 {
-	if (unlikely(cmd->off >= f->buf_size))
+	if (unlikely(cmd->off >= f->tx_size))
 		return "data offset out of range";
-	if (unlikely(cmd->len > f->buf_size - f->tx_len))
+	if (unlikely(cmd->len > f->tx_size - f->tx_len))
 		return "more data than the buffer has room for";
 	if (unlikely(f->shut_wr))
 		return "data after shutdown";
 	if (!f->tx_len)
 		f->tx_pos = cmd->off;
 	else if (unlikely(cmd->off !=
-			  ((f->tx_pos + f->tx_len) & (f->buf_size - 1))))
+			  ((f->tx_pos + f->tx_len) & (f->tx_size - 1))))
 		return "data not contiguous";
 	f->tx_len += cmd->len;
 	return NULL;
@@ -253,17 +259,27 @@ static noinline void command_flags(struct fp_core *c, struct flow *f,
 	recovery_drained(c, f);
 }
 
+static noinline const char *command_other(struct flow *f,
+					  const struct xts_cmd *cmd)
+{
+	if (cmd->type == XTS_CMD_GROW_TX)
+		return grow_tx_moved(f, cmd->off, cmd->len);
+	return NULL;
+}
+
 static inline __attribute__((always_inline)) const char *
 command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd)
 {
 	const char *offence = NULL;
 	struct flow *f;
 
-	if (unlikely(cmd->type != XTS_CMD_SEND && cmd->type != XTS_CMD_SETOPT))
+	if (unlikely(cmd->type - XTS_CMD_SEND > XTS_CMD_GROW_TX - XTS_CMD_SEND))
 		return "unknown command";
 	f = command_flow(c, a, cmd, &offence);
-	if (unlikely(!f || cmd->type == XTS_CMD_SETOPT))
+	if (unlikely(!f))
 		return offence;
+	if (unlikely(cmd->type != XTS_CMD_SEND))
+		return command_other(f, cmd);
 	if (unlikely(cmd->credits > f->rx_unread - f->pend_len))
 		return "credits for data never delivered";
 	if (cmd->credits) {

@@ -131,7 +131,15 @@ static void command_move(struct fp_core *c, struct flow *f,
 		return;
 	}
 	f->move_to = a;
+	f->pend_rare |= PEND_MOVED;
 	flow_tell(c, f);
+}
+
+static void command_grow(struct fp_core *c, struct flow *f,
+			 const struct fp_msg *m)
+{
+	if (f->ctx)
+		grow_granted(c, f, f->ctx->ctx->mem + m->mem, m->value);
 }
 
 static void command_ctx_del(struct fp_core *c, struct fp_ctx *ctx)
@@ -174,6 +182,9 @@ static void command_flow(struct fp_core *c, struct fp_msg *m)
 		break;
 	case FP_CMD_MOVE:
 		command_move(c, f, m->ctx);
+		break;
+	case FP_CMD_GROW:
+		command_grow(c, f, m);
 		break;
 	}
 }

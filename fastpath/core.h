@@ -14,6 +14,7 @@
  *   recovery.c  every other segment; segment.c parses them
  *   loss.c      what is lost; cc*.c how fast to send
  *   tx.c        segments and ACKs out
+ *   grow.c      larger buffers
  *   timers.c    deadlines
  *   app.c       the programs' commands; reply.c what they are told
  */
@@ -172,11 +173,11 @@ static inline void flow_tell(struct fp_core *c, struct flow *f)
  * that has used less than half of its buffer. */
 static inline bool flow_has_reply(const struct flow *f)
 {
-	if (f->pend_len || f->pend_flags || f->pend_offloaded || f->move_to)
+	if (f->pend_len || f->pend_flags || f->pend_rare)
 		return true;
 	return f->pend_credits &&
-	       f->tx_len + f->pend_credits >= f->buf_size / 2 &&
-	       (f->pend_credits >= f->buf_size / 8 || !f->tx_len);
+	       f->tx_len + f->pend_credits >= f->tx_size / 2 &&
+	       (f->pend_credits >= f->tx_size / 8 || !f->tx_len);
 }
 
 /* Take the flow away: events, replies, timers, table. */

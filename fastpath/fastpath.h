@@ -85,6 +85,7 @@ struct flow_params {
 	uint64_t rx_buf;   /* offset of the receive buffer in ctx->mem; the
 			    * transmit buffer follows it */
 	uint32_t buf_size; /* of each, a power of two */
+	uint32_t buf_max;  /* that they may grow to; 0: they may not */
 	uint32_t rx_len;   /* bytes at 0 that Linux had received */
 	uint32_t tx_len;   /* bytes at 0 to be carried over, from snd_una on */
 	uint32_t snd_una, snd_nxt;	    /* snd_nxt - snd_una <= tx_len */
@@ -127,6 +128,8 @@ enum fp_cmd {
 			  */
 	FP_CMD_MOVE,	 /* flow, ctx: its replies go to another context */
 	FP_CMD_REPLY,	 /* ctx, reply: relay to the program */
+	FP_CMD_GROW,	 /* flow; mem: offset of its large area in its program's
+			  * memory, value: bytes granted for either buffer */
 };
 
 enum fp_event {
@@ -140,6 +143,8 @@ enum fp_event {
 			  * if it had closed or is told nothing */
 	FP_EV_CTX_GONE,	 /* ctx */
 	FP_EV_OFFENDER,	 /* ctx; text: what the program got wrong */
+	FP_EV_GROW,	 /* flow; value: bytes wanted for a buffer. Answered by
+			  * FP_CMD_GROW, or not at all */
 };
 
 enum fp_removed {
@@ -164,6 +169,7 @@ struct fp_msg {
 	union {
 		struct xts_reply reply;
 		const char *text;
+		uint64_t mem;
 	};
 	alignas(XTS_CACHELINE) uint8_t frame[FP_FRAME_MAX];
 };

@@ -237,6 +237,16 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 	f->snd_wscale = p->snd_wscale;
 }
 
+void flow_set_rx_size(struct flow *f, uint32_t size)
+{
+	f->rx_size = size;
+	f->sws_min = f->snd_mss < size / 2 ? f->snd_mss : size / 2;
+	f->wnd_field = size >> f->rcv_wscale;
+	if (f->wnd_field > 0xffff)
+		f->wnd_field = 0xffff;
+	f->wnd_max = f->wnd_field << f->rcv_wscale;
+}
+
 static void init_receiver(struct flow *f, const struct flow_params *p)
 {
 	flow_set(f, rcv_nxt, p->rcv_nxt);
@@ -246,16 +256,12 @@ static void init_receiver(struct flow *f, const struct flow_params *p)
 	f->rx_pos = p->rx_len & (p->buf_size - 1);
 	f->rx_unread = p->rx_len;
 	f->pend_len = p->rx_len;
-	f->buf_size = p->buf_size;
 	f->timestamps = p->timestamps;
 	f->rcv_wscale = p->rcv_wscale;
 	f->hot_word = htons((p->timestamps ? 8 : 5) << 12 | 0x10);
-	f->sws_min = f->snd_mss < f->buf_size / 2 ? f->snd_mss
-						  : f->buf_size / 2;
-	f->wnd_field = f->buf_size >> f->rcv_wscale;
-	if (f->wnd_field > 0xffff)
-		f->wnd_field = 0xffff;
-	f->wnd_max = f->wnd_field << f->rcv_wscale;
+	flow_set_rx_size(f, p->buf_size);
+	f->ext->grow.limit = p->buf_max;
+	f->ext->grow.copied = p->rcv_nxt - p->rx_len;
 }
 
 struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
@@ -289,6 +295,8 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	f->key = p->key;
 	f->hash = flow_hash_key(t, &f->key);
 	f->rx_buf = p->ctx->mem + p->rx_buf;
+	f->tx_buf = f->rx_buf + p->buf_size;
+	f->tx_size = p->buf_size;
 	f->addrs = flow_addrs(&f->key);
 	f->cookie = p->cookie;
 	f->ext = &t->ext[index];
@@ -296,7 +304,7 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	init_sender(f, p);
 	init_receiver(f, p);
 	flow_template_init(f, p);
-	f->pend_offloaded = true;
+	f->pend_rare = PEND_OFFLOADED;
 	f->state = FLOW_HOLD;
 	__atomic_store_n(&f->gen, gen + 1, __ATOMIC_RELEASE);
 	table_insert(t, f);

@@ -21,6 +21,7 @@
 #include "fastpath/cc.h"
 #include "fastpath/csum.h"
 #include "fastpath/fastpath.h"
+#include "fastpath/grow.h"
 #include "fastpath/loss.h"
 #include "fastpath/reassembly.h"
 
@@ -32,6 +33,10 @@
 #define FLOW_HDR_HOT 66u
 
 struct app_ctx;
+
+#define PEND_OFFLOADED 0x1u /* XTS_REPLY_OFFLOADED */
+#define PEND_GROWN 0x2u	    /* XTS_REPLY_GROWN */
+#define PEND_MOVED 0x4u	    /* XTS_REPLY_MOVED: move_to is set; comes last */
 
 enum flow_state {
 	FLOW_FREE, /* slot unused */
@@ -48,6 +53,7 @@ struct flow_ext {
 	bool cc_low_rate; /* count what is sent as application-limited */
 	struct loss loss;
 	struct reassembly ooo;
+	struct grow grow;
 };
 
 struct flow {
@@ -55,8 +61,8 @@ struct flow {
 	alignas(XTS_CACHELINE) struct conn_key key;
 	uint32_t index; /* handle */
 	uint32_t gen; /* (v) handle: counts the slot's lives, and half-lives */
-	uint8_t *rx_buf; /* the transmit buffer follows it */
-	uint64_t addrs;	 /* IPv4: both as they lie in an arriving frame */
+	uint8_t *rx_buf;
+	uint64_t addrs; /* IPv4: both as they lie in an arriving frame */
 
 	/* ---- receiver: written by segments with data ---- */
 	uint32_t rcv_nxt;   /* (v) data only */
@@ -66,7 +72,7 @@ struct flow {
 	uint32_t ts_recent_ms; /* when it was stored */
 	uint32_t rx_pos;       /* offset in rx_buf of rcv_nxt */
 	uint32_t rx_unread;    /* bytes delivered, not yet credited back */
-	uint32_t buf_size;     /* of either buffer, a power of two */
+	uint32_t rx_size;      /* of rx_buf, a power of two */
 	uint64_t rcv_ns;       /* when data last arrived */
 	uint64_t ack_at;       /* delayed ACK is due, ns; 0: none */
 	uint32_t csum_base;    /* sum of the pseudo header, see
@@ -107,6 +113,8 @@ struct flow {
 	uint32_t sws_min;   /* don't open the window by less */
 	uint32_t wnd_max;   /* the window when the buffer is empty, and ... */
 	uint32_t wnd_field; /* ... shifted */
+	uint32_t tx_size;   /* of tx_buf, a power of two */
+	uint8_t *tx_buf;
 	struct app_ctx *ctx; /* NULL: the program is gone */
 	uint64_t cookie;
 
@@ -115,7 +123,7 @@ struct flow {
 	uint32_t pend_credits;	     /* acknowledged bytes */
 	uint32_t pend_err;
 	uint32_t pend_flags; /* XTS_F_* */
-	bool pend_offloaded; /* XTS_REPLY_OFFLOADED comes first */
+	uint8_t pend_rare;   /* PEND_*: replies that come before any data */
 	bool blocked;	     /* in its context's list of waiting flows */
 	bool telling;	     /* in the turn's list of flows with replies */
 	bool consumed;	     /* the program consumed data in this turn */
@@ -188,6 +196,9 @@ void flow_remove(struct flow_table *t, struct flow *f);
 void flow_free(struct flow_table *t, struct flow *f);
 /* The flow of a handle, NULL if it is stale. */
 struct flow *flow_by_id(const struct flow_table *t, struct flow_id id);
+/* Of the receive buffer, and what follows from it; before: snd_mss, rcv_wscale.
+ */
+void flow_set_rx_size(struct flow *f, uint32_t size);
 /* Set f->plain after a change of what it depends on. */
 void flow_judge(struct flow *f);
 void flow_view_fill(const struct flow *f, struct flow_view *v);
@@ -315,7 +326,7 @@ static inline uint32_t flow_unsent(const struct flow *f)
 
 static inline uint32_t flow_rx_free(const struct flow *f)
 {
-	return f->buf_size - f->rx_unread;
+	return f->rx_size - f->rx_unread;
 }
 
 /* Sequence number of the right edge of the advertised window. */

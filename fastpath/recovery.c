@@ -176,12 +176,12 @@ static void take_data(struct fp_core *c, struct flow *f, struct segment *s)
 	}
 	if (!s->len)
 		return;
-	csum_copy_into(f->rx_buf, f->buf_size, pos, s->data, s->len);
+	csum_copy_into(f->rx_buf, f->rx_size, pos, s->data, s->len);
 	if (!f->pend_len)
 		f->pend_off = pos;
 	f->pend_len += s->len;
 	f->rx_unread += s->len;
-	f->rx_pos = (pos + s->len) & (f->buf_size - 1);
+	f->rx_pos = (pos + s->len) & (f->rx_size - 1);
 	flow_set(f, rcv_nxt, f->rcv_nxt + s->len);
 	f->rcv_ns = c->now_ns;
 	flow_tell(c, f);

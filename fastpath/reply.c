@@ -74,14 +74,34 @@ static noinline bool post_offloaded(struct fp_core *c, struct flow *f)
 		.flow = f->index,
 		.flow_gen = f->gen,
 		.core = c->cfg.index,
-		.buf_size = f->buf_size,
+		.buf_size = f->rx_size,
 		.rx_buf = (uint64_t)(f->rx_buf - a->ctx->mem),
 		.tx_len = f->tx_len + f->pend_credits,
 	};
 	f->pend_len = 0;
 	f->pend_credits = 0;
-	f->pend_offloaded = false;
+	f->pend_rare &= ~PEND_OFFLOADED;
 	slot_put(c, a);
+	return true;
+}
+
+static noinline bool post_grown(struct fp_core *c, struct flow *f)
+{
+	struct grow *g = &f->ext->grow;
+	struct xts_reply *r = slot_get(c, f->ctx);
+
+	if (!r)
+		return false;
+	*r = (struct xts_reply){
+		.type = XTS_REPLY_GROWN,
+		.cookie = f->cookie,
+		.off = g->told_off,
+		.rx_buf = (uint64_t)(g->area - f->ctx->ctx->mem),
+		.buf_size = f->rx_size,
+		.tx_len = g->offered_tx,
+	};
+	f->pend_rare &= ~PEND_GROWN;
+	slot_put(c, f->ctx);
 	return true;
 }
 
@@ -96,6 +116,7 @@ static noinline bool post_moved(struct fp_core *c, struct flow *f)
 		.cookie = f->cookie,
 	};
 	slot_put(c, f->ctx);
+	f->pend_rare &= ~PEND_MOVED;
 	f->ctx = f->move_to;
 	f->move_to = NULL;
 	return true;
@@ -127,12 +148,14 @@ static inline bool post_recv(struct fp_core *c, struct flow *f)
 /* false: the ring is full. */
 static inline bool post_all(struct fp_core *c, struct flow *f)
 {
-	if (unlikely(f->pend_offloaded) && !post_offloaded(c, f))
+	if (unlikely(f->pend_rare & PEND_OFFLOADED) && !post_offloaded(c, f))
+		return false;
+	if (unlikely(f->pend_rare & PEND_GROWN) && !post_grown(c, f))
 		return false;
 	if ((f->pend_len || f->pend_credits || f->pend_flags) &&
 	    !post_recv(c, f))
 		return false;
-	return likely(!f->move_to) || post_moved(c, f);
+	return likely(!(f->pend_rare & PEND_MOVED)) || post_moved(c, f);
 }
 
 static void finish(struct fp_core *c, struct flow *f)
@@ -158,7 +181,7 @@ static noinline void drop(struct fp_core *c, struct flow *f)
 	f->pend_len = 0;
 	f->pend_credits = 0;
 	f->pend_flags = 0;
-	f->pend_offloaded = false;
+	f->pend_rare = 0;
 	f->move_to = NULL;
 	finish(c, f);
 }
@@ -194,8 +217,8 @@ void reply_turn(struct fp_core *c)
 			continue;
 		/* Nothing but data and credits, to a program that is there and
 		 * reads. */
-		if (likely(!f->blocked && !f->pend_offloaded && !f->move_to &&
-			   f->ctx && !f->ctx->offence && post_recv(c, f)))
+		if (likely(!f->blocked && !f->pend_rare && f->ctx &&
+			   !f->ctx->offence && post_recv(c, f)))
 			continue;
 		reply_flow(c, f);
 	}

@@ -109,7 +109,7 @@ ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
 	uint32_t acked = ack - f->snd_una, left = f->tx_len - acked;
 
 	flow_set(f, snd_una, ack);
-	f->tx_pos = (f->tx_pos + acked) & (f->buf_size - 1);
+	f->tx_pos = (f->tx_pos + acked) & (f->tx_size - 1);
 	f->tx_len = left;
 	f->pend_credits += acked;
 	if (likely(f->rtt_ns)) {
@@ -146,7 +146,7 @@ static inline void rx_deliver(struct fp_core *c, struct flow *f, uint32_t pos,
 		f->pend_off = pos;
 	f->pend_len += len;
 	f->rx_unread += len;
-	f->rx_pos = (pos + len) & (f->buf_size - 1);
+	f->rx_pos = (pos + len) & (f->rx_size - 1);
 	flow_set(f, rcv_nxt, f->rcv_nxt + len);
 	f->rcv_ns = c->now_ns;
 	if (!f->ack_at) {
@@ -198,7 +198,7 @@ rx_hot(struct fp_core *c, struct flow *f, const uint8_t *d, uint32_t frame_len,
 	 * says something new. */
 	if (unlikely(!((load16(th + OFF_FLAGS) & ~FLAG_PSH) == f->hot_word &&
 		       seq == f->rcv_nxt && end <= frame_len &&
-		       len <= f->buf_size - unread &&
+		       len <= f->rx_size - unread &&
 		       len <= flow_rcv_edge(f) - seq &&
 		       ack - f->snd_una <= f->snd_nxt - f->snd_una &&
 		       (!ts || (csum_load32(th + OFF_OPTIONS) == TS_WORD &&
@@ -209,7 +209,7 @@ rx_hot(struct fp_core *c, struct flow *f, const uint8_t *d, uint32_t frame_len,
 
 	pos = unread ? f->rx_pos : 0;
 	if (likely(len))
-		sum = csum_copy_into(f->rx_buf, f->buf_size, pos, d + hdr_len,
+		sum = csum_copy_into(f->rx_buf, f->rx_size, pos, d + hdr_len,
 				     len);
 	if (unlikely(!rx_checksums_ok(f, th, ip_len, sum, v6, ts))) {
 		COUNT(c, rx_bad_checksum);

@@ -117,7 +117,7 @@ static inline uint32_t tx_window(struct flow *f)
 	uint32_t old = flow_rcv_edge(f) - f->rcv_nxt;
 
 	/* The usual case: the program has read everything. */
-	if (likely(room == f->buf_size && old <= f->wnd_max)) {
+	if (likely(room == f->rx_size && old <= f->wnd_max)) {
 		f->rcv_wup = f->rcv_nxt;
 		flow_set(f, rcv_wnd, f->wnd_max);
 		return f->wnd_field;
@@ -159,9 +159,8 @@ tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
 	seq = htonl(seq);
 	memcpy(p, f->hdr, hdr_len);
 	if (len)
-		sum = csum_copy_from(
-			p + hdr_len, f->rx_buf + f->buf_size, f->buf_size,
-			(f->tx_pos + off) & (f->buf_size - 1), len);
+		sum = csum_copy_from(p + hdr_len, f->tx_buf, f->tx_size,
+				     (f->tx_pos + off) & (f->tx_size - 1), len);
 	if (v6) {
 		put16(p + FP_L2_MAX + 4, ip_len);
 	} else {
@@ -336,15 +335,20 @@ static inline bool tx_window_grew(const struct flow *f)
 
 	if (room > max)
 		room = max;
-	if (room <= left || left > f->buf_size / 2)
+	if (room <= left || left > f->rx_size / 2)
 		return false;
-	return room - left >= 2 * f->snd_mss || room - left >= f->buf_size / 2;
+	return room - left >= 2 * f->snd_mss || room - left >= f->rx_size / 2;
 }
 
 static inline bool tx_ack_decide(struct fp_core *c, struct flow *f)
 {
 	uint32_t unacked = f->rcv_nxt - f->rcv_wup;
-	bool grew = unlikely(f->consumed) && tx_window_grew(f);
+	bool grew = false;
+
+	if (unlikely(f->consumed)) {
+		grow_receive(c, f);
+		grew = tx_window_grew(f);
+	}
 
 	if (f->ack_now || unacked >= 2 * f->snd_mss ||
 	    (unacked && !f->pingpong) || grew)
@@ -377,6 +381,8 @@ static noinline bool tx_flow_any(struct fp_core *c, struct flow *f)
 	if (!flow_unsent(f))
 		return tx_ack_decide(c, f);
 	all = tx_data(c, f);
+	if (unlikely(f->tx_len > f->tx_size / 2))
+		grow_transmit(c, f);
 	if (likely(f->snd_cur != sent)) {
 		tx_after(c, f);
 		return all; /* the segments acknowledged everything */

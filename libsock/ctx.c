@@ -108,10 +108,10 @@ static bool tell(struct xctx *c, struct xsock *s)
 		cmd = cmd_reserve(ring);
 		if (!cmd)
 			return false;
-		off = (s->tx_off - s->tx_unsent) & (s->size - 1);
+		off = (s->tx_off - s->tx_unsent) & (s->tx_size - 1);
 		len = s->tx_unsent;
-		if (len > s->size - off)
-			len = s->size - off;
+		if (len > s->tx_size - off)
+			len = s->tx_size - off;
 		cmd->type = XTS_CMD_SEND;
 		cmd->flow = s->flow;
 		cmd->flow_gen = s->flow_gen;
@@ -128,15 +128,55 @@ static bool tell(struct xctx *c, struct xsock *s)
 	return true;
 }
 
+/* By the rule of xts_proto.h, so that nothing wraps round. */
+static void move_tx(struct xsock *s, uint32_t start)
+{
+	uint32_t first = s->tx_size - start;
+
+	if (first > s->tx_used)
+		first = s->tx_used;
+	if (s->tx_large != s->tx_mem)
+		memcpy(s->tx_large + start, s->tx_mem + start, first);
+	memcpy(s->tx_large + s->tx_size, s->tx_mem, s->tx_used - first);
+}
+
+void xctx_grow_tx(struct xctx *c, struct xsock *s)
+{
+	struct xring *ring = &c->ring[s->core];
+	uint32_t start = (s->tx_off - s->tx_used) & (s->tx_size - 1);
+	struct xts_cmd *cmd;
+
+	if (!s->tx_grow || s->tx_unsent || s->gone || !atomic_load(&c->cores))
+		return;
+	cmd = cmd_reserve(ring);
+	if (!cmd)
+		return;
+	move_tx(s, start);
+	memset(cmd, 0, sizeof(*cmd));
+	cmd->type = XTS_CMD_GROW_TX;
+	cmd->flow = s->flow;
+	cmd->flow_gen = s->flow_gen;
+	cmd->off = start;
+	cmd->len = s->tx_grow;
+	cmd_submit(ring);
+	s->tx_mem = s->tx_large;
+	s->tx_size = s->tx_grow;
+	s->tx_grow = 0;
+	s->tx_off = (start + s->tx_used) & (s->tx_size - 1);
+	kick(ring);
+}
+
 void xctx_flush_sock(struct xctx *c, struct xsock *s)
 {
 	bool told;
 
 	if (!atomic_load_explicit(&c->cores, memory_order_relaxed) || s->gone ||
-	    !s->size)
+	    !s->rx_size)
 		return;
 	told = tell(c, s);
 	kick(&c->ring[s->core]);
+	if (__builtin_expect(s->tx_grow, 0))
+		xctx_grow_tx(c, s);
 	if (!told) {
 		xctx_mark_dirty(c, s);
 	} else if (s->dirty) {

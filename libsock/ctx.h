@@ -105,6 +105,8 @@ bool xctx_drain(struct xctx *c);
 bool xctx_flush(struct xctx *c);
 /* Lock held: tells the service of one socket, at once if it can. */
 void xctx_flush_sock(struct xctx *c, struct xsock *s);
+/* Lock held: s->tx_grow, as soon as everything is told. */
+void xctx_grow_tx(struct xctx *c, struct xsock *s);
 void xctx_mark_dirty(struct xctx *c, struct xsock *s);
 /* Lock held: a command that isn't SEND; false: the ring is full. */
 bool xctx_setopt(struct xctx *c, struct xsock *s, uint32_t flags);
@@ -209,7 +211,7 @@ static inline uint32_t xsock_events(struct xsock *s)
 		ev |= EPOLLIN | EPOLLRDNORM;
 	if (rd && wr)
 		ev |= EPOLLHUP;
-	if (wr || s->size - s->tx_used >= s->size / 3)
+	if (wr || s->tx_size - s->tx_used >= s->tx_size / 3)
 		ev |= EPOLLOUT | EPOLLWRNORM;
 	else
 		s->nospace = true;

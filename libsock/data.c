@@ -25,7 +25,8 @@
 #include <signal.h>
 #include <string.h>
 
-#define RW_MAX 0x7ffff000u /* what Linux moves in one call at most */
+#define CREDITS_MAX 262144u /* bytes consumed that the service waits for */
+#define RW_MAX 0x7ffff000u  /* what Linux moves in one call at most */
 
 /* A position in the program's vector. */
 struct cursor {
@@ -109,11 +110,11 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 static inline void consumed(struct xctx *c, struct xsock *s, uint32_t n)
 {
 	s->rx_avail -= n;
-	s->rx_off = (s->rx_off + n) & (s->size - 1);
+	s->rx_off = (s->rx_off + n) & (s->rx_size - 1);
 	if (s->gone)
 		return;
 	s->rx_credits += n;
-	if (s->rx_credits >= s->size / 2)
+	if (s->rx_credits >= s->rx_size / 2 || s->rx_credits >= CREDITS_MAX)
 		xctx_flush_sock(c, s);
 	else
 		xctx_mark_dirty(c, s);
@@ -127,7 +128,7 @@ static size_t take(struct xctx *c, struct xsock *s, struct cursor *to,
 
 	if (!n)
 		return 0;
-	first = s->size - s->rx_off;
+	first = s->rx_size - s->rx_off;
 	if (first > n)
 		first = n;
 	if (!(flags & MSG_TRUNC)) {
@@ -155,8 +156,8 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 						memory_order_relaxed);
 	if (target > len)
 		target = len;
-	if (flags & MSG_PEEK && target > s->size)
-		target = s->size;
+	if (flags & MSG_PEEK && target > s->rx_size)
+		target = s->rx_size;
 	for (;;) {
 		if (s->rx_avail < target - done)
 			xctx_drain(*cp);
@@ -262,7 +263,7 @@ static inline size_t recv_hot(struct xsock *s, void *buf, size_t len)
 		xctx_drain(c);
 	if (xsock_phase(s) == XPHASE_OFFLOADED) {
 		n = len < s->rx_avail ? (uint32_t)len : s->rx_avail;
-		if (n > s->size - s->rx_off ||
+		if (n > s->rx_size - s->rx_off ||
 		    (n < len && n < atomic_load_explicit(&s->rcvlowat,
 							 memory_order_relaxed)))
 			n = 0;
@@ -299,18 +300,18 @@ static ssize_t broken(int err, int flags)
 /* Up to len bytes into the free room. */
 static size_t put(struct xsock *s, struct cursor *from, size_t len)
 {
-	uint32_t room = s->size - s->tx_used, first, n;
+	uint32_t room = s->tx_size - s->tx_used, first, n;
 
 	n = len < room ? (uint32_t)len : room;
 	if (!n)
 		return 0;
-	first = s->size - s->tx_off;
+	first = s->tx_size - s->tx_off;
 	if (first > n)
 		first = n;
 	move_bytes(from, s->tx_mem + s->tx_off, first, false);
 	if (n > first)
 		move_bytes(from, s->tx_mem, n - first, false);
-	s->tx_off = (s->tx_off + n) & (s->size - 1);
+	s->tx_off = (s->tx_off + n) & (s->tx_size - 1);
 	s->tx_used += n;
 	s->tx_unsent += n;
 	return n;
@@ -319,9 +320,9 @@ static size_t put(struct xsock *s, struct cursor *from, size_t len)
 /* Enough room to go on? Sets nospace, so that EPOLLOUT comes, if not. */
 static bool has_room(struct xsock *s, size_t left)
 {
-	uint32_t room = s->size - s->tx_used;
+	uint32_t room = s->tx_size - s->tx_used;
 
-	if (room >= left || room >= s->size / 3)
+	if (room >= left || room >= s->tx_size / 3)
 		return true;
 	s->nospace = true;
 	return false;
@@ -350,7 +351,7 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 		if (done == len)
 			break;
 		s->nospace = true;
-		if (xctx_drain(*cp) && s->size > s->tx_used)
+		if (xctx_drain(*cp) && s->tx_size > s->tx_used)
 			continue;
 		do
 			err = wait_more(s, cp, deadline);
@@ -430,11 +431,12 @@ static inline bool send_hot(struct xsock *s, const void *buf, size_t len)
 	if (!c)
 		return false;
 	fits = xsock_phase(s) == XPHASE_OFFLOADED && len &&
-	       len <= s->size - s->tx_used && len <= s->size - s->tx_off &&
-	       !s->gone && !s->shut_wr && !s->so_error;
+	       len <= s->tx_size - s->tx_used &&
+	       len <= s->tx_size - s->tx_off && !s->gone && !s->shut_wr &&
+	       !s->so_error;
 	if (fits) {
 		memcpy(s->tx_mem + s->tx_off, buf, len);
-		s->tx_off = (s->tx_off + (uint32_t)len) & (s->size - 1);
+		s->tx_off = (s->tx_off + (uint32_t)len) & (s->tx_size - 1);
 		s->tx_used += (uint32_t)len;
 		s->tx_unsent += (uint32_t)len;
 		xctx_flush_sock(c, s);

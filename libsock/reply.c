@@ -39,7 +39,7 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 	s->tx_used = s->tx_unsent = 0;
 	s->cmd_flags = 0;
 	/* The buffers may be another connection's by now, unless kept. */
-	s->kept = c->session->keeps && s->size &&
+	s->kept = c->session->keeps && s->rx_size &&
 		  !atomic_load(&c->session->lost);
 	if (!s->kept)
 		s->rx_avail = 0;
@@ -54,11 +54,12 @@ static inline bool reply_recv(struct xctx *c, struct xsock *s,
 	uint32_t events = 0;
 
 	if (r->len) {
-		if (r->off >= s->size || r->len > s->size - s->rx_avail)
+		if (r->off >= s->rx_size || r->len > s->rx_size - s->rx_avail)
 			return false;
 		if (!s->rx_avail)
 			s->rx_off = r->off;
-		else if (((s->rx_off + s->rx_avail) & (s->size - 1)) != r->off)
+		else if (((s->rx_off + s->rx_avail) & (s->rx_size - 1)) !=
+			 r->off)
 			return false;
 		s->rx_avail += r->len;
 		events = EPOLLIN;
@@ -69,7 +70,7 @@ static inline bool reply_recv(struct xctx *c, struct xsock *s,
 		s->tx_used -= r->credits;
 		if (!s->tx_used)
 			s->tx_off = 0;
-		if (s->nospace && s->size - s->tx_used >= s->size / 3) {
+		if (s->nospace && s->tx_size - s->tx_used >= s->tx_size / 3) {
 			s->nospace = false;
 			events |= EPOLLOUT;
 		}
@@ -97,8 +98,8 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 		return false;
 	s->rx_mem = ss->mem + r->rx_buf;
 	s->tx_mem = s->rx_mem + size;
-	s->size = (uint32_t)size;
-	s->tx_off = r->tx_len & (s->size - 1);
+	s->rx_size = s->tx_size = (uint32_t)size;
+	s->tx_off = r->tx_len & (s->tx_size - 1);
 	s->tx_used = r->tx_len;
 	s->flow = r->flow;
 	s->flow_gen = r->flow_gen;
@@ -112,6 +113,43 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 	xsock_set_phase(s, XPHASE_OFFLOADED);
 	xepoll_event(c, s, EPOLLOUT);
 	return reply_recv(c, s, r);
+}
+
+static bool size_ok(uint32_t size)
+{
+	return size && !(size & (size - 1)) && size <= XTS_BUF_MAX;
+}
+
+/* false: nonsense. */
+static bool reply_grown(struct xctx *c, struct xsock *s,
+			const struct xts_reply *r)
+{
+	const struct xsession *ss = c->session;
+	uint32_t old = s->rx_size;
+
+	if (!old || r->rx_buf > ss->mem_size ||
+	    ss->mem_size - r->rx_buf < 2ull * XTS_BUF_MAX)
+		return false;
+	if (r->buf_size != old) {
+		if (!size_ok(r->buf_size) || r->buf_size < old || r->off >= old)
+			return false;
+		s->rx_mem = ss->mem + r->rx_buf;
+		s->rx_size = r->buf_size;
+		if (s->rx_avail && s->rx_off < r->off)
+			s->rx_off += old;
+	}
+	if (r->tx_len > s->tx_size) {
+		if (!size_ok(r->tx_len))
+			return false;
+		s->tx_large = ss->mem + r->rx_buf + XTS_BUF_MAX;
+		s->tx_grow = r->tx_len;
+		xctx_grow_tx(c, s);
+		if (s->nospace && s->tx_size - s->tx_used >= s->tx_size / 3) {
+			s->nospace = false;
+			xepoll_event(c, s, EPOLLOUT);
+		}
+	}
+	return true;
 }
 
 static bool reply_declined(struct xctx *c, struct xsock *s,
@@ -134,10 +172,11 @@ static bool __attribute__((noinline))
 reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 {
 	uint32_t phase = xsock_phase(s);
-	bool asking = !s->size && !s->gone;
+	bool asking = !s->rx_size && !s->gone;
 
 	switch (r->type) {
 	case XTS_REPLY_RECV:
+	case XTS_REPLY_GROWN:
 		break;
 	case XTS_REPLY_OFFLOADED:
 		return asking && reply_offloaded(c, s, r);
@@ -157,6 +196,8 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 			xctx_close_answered(c, s);
 		return true;
 	}
+	if (r->type == XTS_REPLY_GROWN)
+		return s->gone || reply_grown(c, s, r);
 	if (s->gone || (asking && !(r->flags & XTS_F_RESET)))
 		return s->gone;
 	if (!reply_recv(c, s, r))

@@ -79,7 +79,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 
 	s->fd = fd;
 	s->rx_mem = s->tx_mem = NULL;
-	s->size = s->rx_off = s->rx_avail = s->rx_credits = 0;
+	s->rx_size = s->tx_size = s->tx_grow = s->rx_off = s->rx_avail =
+		s->rx_credits = 0;
 	s->tx_off = s->tx_used = s->tx_unsent = s->cmd_flags = 0;
 	s->flow = s->flow_gen = s->core = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
@@ -479,8 +480,8 @@ static void user_close(struct xctx *c, struct xsock *s, bool abort)
 		s->listed = false;
 	}
 	s->cmd_flags |= XTS_F_CLOSE | (abort ? XTS_F_ABORT : 0);
-	if (abort && s->size) {
-		s->tx_off = (s->tx_off - s->tx_unsent) & (s->size - 1);
+	if (abort && s->tx_size) {
+		s->tx_off = (s->tx_off - s->tx_unsent) & (s->tx_size - 1);
 		s->tx_unsent = 0;
 	}
 	xctx_flush_sock(c, s);

@@ -75,13 +75,13 @@ struct xsock {
 	/* The flow; from here on under ctx's lock. */
 	alignas(XTS_CACHELINE) uint8_t *rx_mem;
 	uint8_t *tx_mem;
-	uint32_t size;	     /* of each buffer */
-	uint32_t rx_off;     /* next byte to read */
-	uint32_t rx_avail;   /* bytes to read */
-	uint32_t rx_credits; /* consumed, not told to the service yet */
-	uint32_t tx_off;     /* next byte to write */
-	uint32_t tx_used;    /* bytes not acknowledged */
-	uint32_t tx_unsent;  /* of these, not told to the service yet */
+	uint32_t rx_size, tx_size; /* of the buffers */
+	uint32_t rx_off;	   /* next byte to read */
+	uint32_t rx_avail;	   /* bytes to read */
+	uint32_t rx_credits;	   /* consumed, not told to the service yet */
+	uint32_t tx_off;	   /* next byte to write */
+	uint32_t tx_used;	   /* bytes not acknowledged */
+	uint32_t tx_unsent;	   /* of these, not told to the service yet */
 	uint32_t flow, flow_gen, core;
 	uint32_t cmd_flags; /* XTS_F_* of the next command */
 	bool eof;	    /* peer's FIN */
@@ -95,7 +95,9 @@ struct xsock {
 	uint32_t ep_events; /* 0: none, or EPOLLONESHOT has fired */
 	uint32_t ep_flags;  /* EPOLLET, EPOLLONESHOT */
 	enum xwhere ep_where;
-	int so_error; /* pending error, told once */
+	int so_error;	   /* pending error, told once */
+	uint8_t *tx_large; /* where the transmit buffer may move to ... */
+	uint32_t tx_grow;  /* ... with this size, 0: nowhere */
 	bool shut_rd, shut_wr;
 	bool nospace; /* a writer found the buffer full: tell it of room */
 	bool moved;   /* MOVING: the old ring is read out */

@@ -44,6 +44,16 @@
  * then start at 0 again, so that a request/response connection touches one
  * page a direction). Receive credits are bytes the program has consumed,
  * transmit credits are bytes that the peer has acknowledged.
+ *
+ * Growth. Buffers begin small. For a connection whose window needs more the
+ * service moves the receive buffer to a large area (GROWN: buf_size is its new
+ * size). Each byte keeps its offset, save those that lay in front of off, the
+ * old offset of the oldest byte not credited yet: they come to lie one old
+ * size later, so that nothing wraps round. Replies before GROWN speak of the
+ * old buffer, which stays readable; those behind it of the new one. tx_len, if
+ * not 0, is a size that the program may give its transmit buffer, in the same
+ * way: it moves its data, unacknowledged ones included, by the same rule, and
+ * says so with GROW_TX before it sends more.
  */
 #ifndef XTS_PROTO_H
 #define XTS_PROTO_H
@@ -84,6 +94,9 @@ enum xts_cmd_type {
 	XTS_CMD_SEND = 1,
 	/* Connection options: flags. */
 	XTS_CMD_SETOPT = 2,
+	/* The transmit buffer has len bytes from now on, in the large area:
+	 * see GROWN. off: where the first byte not yet acknowledged lay. */
+	XTS_CMD_GROW_TX = 3,
 };
 
 /* Program -> service, one cache line. */
@@ -111,6 +124,9 @@ enum xts_reply_type {
 	/* The flow's later replies come on the new context's ring; the last
 	 * reply for the flow on this one. */
 	XTS_REPLY_MOVED = 4,
+	/* Larger buffers, in a large area of the memory at rx_buf: the receive
+	 * buffer, XTS_BUF_MAX bytes of room, then the transmit buffer. */
+	XTS_REPLY_GROWN = 5,
 };
 
 /* Service -> program, one cache line. */
@@ -133,6 +149,9 @@ struct xts_reply {
 };
 static_assert(sizeof(struct xts_reply) == XTS_CACHELINE, "one line a reply");
 /* The transmit buffer follows the receive buffer: at rx_buf + buf_size. */
+
+/* Room for either buffer in a large area; sizes are powers of two up to it. */
+#define XTS_BUF_MAX (1u << 25)
 
 struct xts_ring_index {
 	alignas(XTS_CACHELINE) uint32_t producer;

@@ -19,6 +19,7 @@
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
 #include "slowpath/control.h"
+#include "slowpath/large.h"
 #include "slowpath/log.h"
 #include "slowpath/offload.h"
 #include "slowpath/snapshot.h"
@@ -179,6 +180,9 @@ static void on_event(struct daemon *d, unsigned int core,
 		break;
 	case FP_EV_REMOVED:
 		closing_removed(d, core, m);
+		break;
+	case FP_EV_GROW:
+		large_wanted(d, core, m);
 		break;
 	case FP_EV_CTX_GONE:
 		program_ctx_gone(d, m->ctx);
@@ -437,6 +441,7 @@ static int read_identity(struct daemon *d)
 		return -errno;
 	strncpy(ifr.ifr_name, d->opt->tap.name, IFNAMSIZ - 1);
 	d->tap_index = if_nametoindex(d->opt->tap.name);
+	d->buf_limit = large_limit();
 	if (d->tap_index == 0 || ioctl(fd, SIOCGIFHWADDR, &ifr) != 0)
 		rc = -errno;
 	memcpy(d->mac, ifr.ifr_hwaddr.sa_data, sizeof(d->mac));

@@ -38,6 +38,7 @@
 	X(removed_asked,                                                       \
 	  "offloaded connections ended by Linux or the service")               \
 	X(remnant_reclaimed, "closing connections that Linux has forgotten")   \
+	X(grown, "connections given larger buffers")                           \
 	X(programs, "programs connected")                                      \
 	X(offenders, "programs that broke the contract")                       \
 	X(turns, "turns of the loop")                                          \
@@ -97,7 +98,8 @@ struct daemon {
 	struct program *programs; /* list */
 	unsigned int n_programs;
 	uint32_t next_program;
-	uint64_t work_ns; /* when there was last something to do */
+	uint32_t buf_limit; /* bytes a buffer may grow to, 0: it may not */
+	uint64_t work_ns;   /* when there was last something to do */
 	bool stopping;
 	uint64_t stop_deadline_ns;
 	struct slow_counters count;

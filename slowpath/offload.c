@@ -152,6 +152,7 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 	p->cookie = c->cookie;
 	p->rx_buf = program_slot_offset(c->program, c->slot);
 	p->buf_size = DAEMON_BUF_SIZE;
+	p->buf_max = d->opt->app_memory ? d->buf_limit : 0;
 	memcpy(p->l2, e->l2, FP_L2_MAX);
 	p->ttl = e->ttl;
 	p->tos = e->tos;

@@ -129,6 +129,16 @@ static bool opt_flows(struct options *o, const char *arg)
 	return parse_uint("flows", arg, 1, OPTIONS_MAX_FLOWS, &o->flows);
 }
 
+static bool opt_app_memory(struct options *o, const char *arg)
+{
+	unsigned int mib;
+
+	if (!parse_uint("app-memory", arg, 0, OPTIONS_MAX_APP_MEMORY, &mib))
+		return false;
+	o->app_memory = (uint64_t)mib << 20;
+	return true;
+}
+
 static bool opt_mode(struct options *o, const char *arg)
 {
 	if (strcmp(arg, "auto") == 0)
@@ -201,6 +211,8 @@ static const struct option_spec {
 	{"cpu", "LIST", opt_cpu, "CPUs that the cores are pinned to"},
 	{"spin-us", "N", opt_spin, "spin N us after the last work (100)"},
 	{"flows", "N", opt_flows, "offloaded connections a core (16384)"},
+	{"app-memory", "MIB", opt_app_memory,
+	 "large buffers of a program, all together (1024)"},
 	{"mode", "MODE", opt_mode, "XDP mode: auto, driver, generic (auto)"},
 	{"copy", NULL, opt_copy, "no zero-copy"},
 	{"control", "NAME", opt_control,
@@ -253,6 +265,7 @@ static void set_defaults(struct options *o)
 		.queues = 1,
 		.spin_us = 100,
 		.flows = 16384,
+		.app_memory = UINT64_C(1024) << 20,
 		.mode = XDP_MODE_AUTO,
 		.control = XTS_CONTROL_DEFAULT,
 		.log = LOG_LEVEL_INFO,

@@ -11,6 +11,7 @@
 #include "tap/tap.h"
 
 #define OPTIONS_MAX_FLOWS (1u << 20)
+#define OPTIONS_MAX_APP_MEMORY 16384u /* MiB: LARGE_AREAS * LARGE_SIZE */
 
 struct options {
 	struct tap_config tap;	 /* NIC, TAP name, addresses */
@@ -18,7 +19,8 @@ struct options {
 	int cpus[XTS_MAX_CORES]; /* of each core, -1: not pinned */
 	unsigned int n_cpus;
 	unsigned int spin_us;
-	unsigned int flows; /* each core's */
+	unsigned int flows;  /* each core's */
+	uint64_t app_memory; /* bytes of large buffers, each program's */
 	enum xdp_mode mode;
 	bool copy;	     /* no zero-copy */
 	const char *control; /* '@': abstract, else a path */

@@ -4,9 +4,9 @@
  *
  * A program has one memfd, made and sealed here so that neither side can resize
  * it: areas for XTS_MAX_CTX contexts, then buffers of fixed size, numbered, the
- * lowest free one handed out first. The memory is sparse. A buffer that comes
- * back has its pages given up, save the lowest WARM_SLOTS, so that connections
- * that come and go cost no system call for it.
+ * lowest free one handed out first, then large areas (large.c). It is sparse. A
+ * buffer that comes back has its pages given up, save the lowest WARM_SLOTS, so
+ * that connections that come and go cost no system call for it.
  *
  * Life: program_new() at accept, program_memory() at HELLO, program_end() when
  * the control socket hangs up or the program breaks the contract. Memory and
@@ -87,7 +87,8 @@ int program_memory(struct program *a)
 	if (n > PROGRAM_MAX_SLOTS)
 		n = PROGRAM_MAX_SLOTS;
 	a->slots_off = XTS_MAX_CTX * XTS_CTX_AREA_SIZE((size_t)d->n_cores);
-	a->mem_size = a->slots_off + n * SLOT_SIZE;
+	a->large_off = a->slots_off + n * SLOT_SIZE;
+	a->mem_size = a->large_off + LARGE_AREAS * LARGE_SIZE;
 	a->memfd = memfd_create("tas-xdp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (a->memfd < 0)
 		return -errno;
@@ -96,6 +97,8 @@ int program_memory(struct program *a)
 		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		return -errno;
 	rc = slots_init(&a->slots, (uint32_t)n);
+	if (rc == 0)
+		rc = large_init(&a->large);
 	if (rc)
 		return rc;
 	a->mem = mmap(NULL, a->mem_size, PROT_READ | PROT_WRITE,
@@ -295,6 +298,7 @@ void program_put(struct daemon *d, struct program *a)
 		close(a->memfd);
 	kept_clear(&a->kept);
 	slots_destroy(&a->slots);
+	large_destroy(&a->large);
 	free(a);
 }
 
@@ -325,6 +329,7 @@ uint64_t program_slot_offset(const struct program *a, uint32_t slot)
 void program_slot_give(struct program *a, uint32_t slot)
 {
 	slots_give(&a->slots, slot);
+	large_give(a, slot);
 	/* The whole memory goes in a moment if the program has gone. */
 	if (slot >= WARM_SLOTS && a->sock >= 0)
 		fallocate(a->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

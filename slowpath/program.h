@@ -7,6 +7,7 @@
 
 #include "slowpath/daemon.h"
 #include "slowpath/kept.h"
+#include "slowpath/large.h"
 #include "slowpath/slots.h"
 
 #include <sys/types.h>
@@ -37,8 +38,10 @@ struct program {
 	int memfd;
 	uint8_t *mem; /* NULL until HELLO */
 	uint64_t mem_size;
-	uint64_t slots_off;   /* where buffers begin in the memory */
-	struct slots slots;   /* buffers: a receive and a transmit one each */
+	uint64_t slots_off; /* where buffers begin in the memory */
+	struct slots slots; /* buffers: a receive and a transmit one each */
+	uint64_t large_off; /* where large areas begin */
+	struct large_set large;
 	struct kept_set kept; /* of these, of connections that were reset */
 	struct program_ctx *ctx[XTS_MAX_CTX];
 	unsigned int n_ctx;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LPORT 7777
@@ -90,10 +91,11 @@ struct host *host_new(const struct variant *v)
 	h->iss = v->isn + 0x1000;
 	h->now_ns = 1000000000000ull;
 	h->buf_off = HOST_CTXS * area;
-	h->mem_size = h->buf_off + 2ul * HOST_FLOWS * HOST_BUF;
-	h->mem = aligned_alloc(4096, h->mem_size);
-	assert_non_null(h->mem);
-	memset(h->mem, 0, h->mem_size);
+	h->large_off = h->buf_off + 2ul * HOST_FLOWS * HOST_BUF;
+	h->mem_size = h->large_off + 2ul * XTS_BUF_MAX;
+	h->mem = mmap(NULL, h->mem_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(h->mem != MAP_FAILED);
 	for (i = 0; i < HOST_CTXS; i++)
 		init_ctx(h, i, i * area);
 	init_params(h);
@@ -197,7 +199,7 @@ void host_close(struct host *h)
 	for (i = 0; i < h->core->flows.high; i++)
 		assert_int_equal(h->core->flows.flows[i].state, FLOW_FREE);
 	fp_core_destroy(h->core);
-	free(h->mem);
+	munmap(h->mem, h->mem_size);
 	free(h);
 }
 

@@ -65,7 +65,8 @@ struct host {
 	uint64_t now_ns;
 	uint8_t *mem;
 	uint64_t mem_size;
-	uint64_t buf_off; /* of the first flow's buffers */
+	uint64_t buf_off;   /* of the first flow's buffers */
+	uint64_t large_off; /* of room for large ones */
 	struct fp_ctx ctx[HOST_CTXS];
 	struct flow_params params;
 	struct flow_id id;
