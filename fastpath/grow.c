@@ -60,8 +60,11 @@ static void move_receive(struct fp_core *c, struct flow *f, uint32_t size)
 	uint32_t old = f->rx_size, ahead = out_of_order_end(f);
 	uint32_t off = (f->rx_pos - f->rx_unread) & (old - 1);
 
-	/* The last GROWN must have been told: it names one step. */
-	if (f->pend_rare & PEND_GROWN)
+	/* The last GROWN must have been told: it names one step. And within
+	 * the large area nothing may change its place, since the program may
+	 * still be reading it: wait until nothing wraps round. */
+	if (f->pend_rare & PEND_GROWN ||
+	    (f->rx_buf == g->area && off + f->rx_unread + ahead > old))
 		return;
 	grow_copy(g->area, f->rx_buf, old, off, f->rx_unread + ahead);
 	f->rx_buf = g->area;
@@ -182,8 +185,9 @@ void grow_granted(struct fp_core *c, struct flow *f, uint8_t *area,
 {
 	struct grow *g = &f->ext->grow;
 
-	if (f->state != FLOW_OPEN || !max || max <= g->max)
+	if (f->state != FLOW_OPEN || max <= g->max)
 		return;
+	assert(!g->area || g->area == area);
 	g->area = area;
 	g->max = max;
 	settle(c, f);

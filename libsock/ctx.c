@@ -148,6 +148,10 @@ void xctx_grow_tx(struct xctx *c, struct xsock *s)
 
 	if (!s->tx_grow || s->tx_unsent || s->gone || !atomic_load(&c->cores))
 		return;
+	/* Within the large area nothing may change its place while the core
+	 * still reads it. */
+	if (s->tx_mem == s->tx_large && start + s->tx_used > s->tx_size)
+		return;
 	cmd = cmd_reserve(ring);
 	if (!cmd)
 		return;

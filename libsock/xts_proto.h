@@ -50,7 +50,9 @@
  * size). Each byte keeps its offset, save those that lay in front of off, the
  * old offset of the oldest byte not credited yet: they come to lie one old
  * size later, so that nothing wraps round. Replies before GROWN speak of the
- * old buffer, which stays readable; those behind it of the new one. tx_len, if
+ * old buffer, which stays readable; those behind it of the new one. Growth
+ * within the large area waits until no byte has to move: the other side may be
+ * reading. tx_len, if
  * not 0, is a size that the program may give its transmit buffer, in the same
  * way: it moves its data, unacknowledged ones included, by the same rule, and
  * says so with GROW_TX before it sends more.

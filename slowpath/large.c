@@ -100,16 +100,22 @@ static bool sizes_fixed(int fd)
 	       lock != 0;
 }
 
-static struct large *find(struct daemon *d, struct program *a, uint32_t slot)
+/* Slots are numbers of ours: nobody can choose them. */
+static unsigned int slot_hash(uint32_t slot)
+{
+	return slot * 2654435769u;
+}
+
+static struct large *find(const struct program *a, uint32_t slot)
 {
 	struct large *e;
 
-	HASH_FIND(hh, a->large.by_slot, &slot, sizeof(slot), e);
+	HASH_FIND_BYHASHVALUE(hh, a->large.by_slot, &slot, sizeof(slot),
+			      slot_hash(slot), e);
 	return e;
 }
 
-static struct large *area_take(struct daemon *d, struct program *a,
-			       uint32_t slot)
+static struct large *area_take(struct program *a, uint32_t slot)
 {
 	struct large *e = calloc(1, sizeof(*e));
 
@@ -121,7 +127,8 @@ static struct large *area_take(struct daemon *d, struct program *a,
 		free(e);
 		return NULL;
 	}
-	HASH_ADD(hh, a->large.by_slot, slot, sizeof(e->slot), e);
+	HASH_ADD_BYHASHVALUE(hh, a->large.by_slot, slot, sizeof(e->slot),
+			     slot_hash(slot), e);
 	return e;
 }
 
@@ -151,14 +158,14 @@ void large_wanted(struct daemon *d, unsigned int core, const struct fp_msg *m)
 		return;
 	if (size > d->buf_limit)
 		size = d->buf_limit;
-	e = find(d, c->program, c->slot);
+	e = find(c->program, c->slot);
 	left = d->opt->app_memory - c->program->large.granted;
 	while (2 * size > left / 8)
 		size /= 2;
 	if (size < UINT64_C(2) * DAEMON_BUF_SIZE || (e && size <= e->granted))
 		return;
 	if (!e)
-		e = area_take(d, c->program, c->slot);
+		e = area_take(c->program, c->slot);
 	if (!e)
 		return;
 	c->program->large.granted += 2 * (size - e->granted);
@@ -168,8 +175,7 @@ void large_wanted(struct daemon *d, unsigned int core, const struct fp_msg *m)
 
 void large_give(struct program *a, uint32_t slot)
 {
-	struct daemon *d = a->d;
-	struct large *e = a->large.by_slot ? find(d, a, slot) : NULL;
+	struct large *e = a->large.by_slot ? find(a, slot) : NULL;
 
 	if (!e)
 		return;
