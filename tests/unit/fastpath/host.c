@@ -199,6 +199,11 @@ void host_close(struct host *h)
 	for (i = 0; i < h->core->flows.high; i++)
 		assert_int_equal(h->core->flows.flows[i].state, FLOW_FREE);
 	fp_core_destroy(h->core);
+	host_free(h);
+}
+
+void host_free(struct host *h)
+{
 	munmap(h->mem, h->mem_size);
 	free(h);
 }

@@ -215,8 +215,7 @@ static void finish(struct host *h)
 		close(h->ctx[i].app_event_fd);
 		close(h->ctx[i].doorbell_fd[0]);
 	}
-	free(h->mem);
-	free(h);
+	host_free(h);
 }
 
 static void first_request(struct host *h)
