@@ -259,11 +259,12 @@ static noinline void command_flags(struct fp_core *c, struct flow *f,
 	recovery_drained(c, f);
 }
 
-static noinline const char *command_other(struct flow *f,
-					  const struct xts_cmd *cmd)
+/* By value, so that the hot path's copy of a command stays in registers. */
+static noinline const char *command_other(struct flow *f, uint32_t type,
+					  uint32_t off, uint32_t len)
 {
-	if (cmd->type == XTS_CMD_GROW_TX)
-		return grow_tx_moved(f, cmd->off, cmd->len);
+	if (type == XTS_CMD_GROW_TX)
+		return grow_tx_moved(f, off, len);
 	return NULL;
 }
 
@@ -279,7 +280,7 @@ command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd)
 	if (unlikely(!f))
 		return offence;
 	if (unlikely(cmd->type != XTS_CMD_SEND))
-		return command_other(f, cmd);
+		return command_other(f, cmd->type, cmd->off, cmd->len);
 	if (unlikely(cmd->credits > f->rx_unread - f->pend_len))
 		return "credits for data never delivered";
 	if (cmd->credits) {
