@@ -133,6 +133,7 @@ struct fp_core {
 	struct held_frame *held_mem, *held_free, *held, *held_tail;
 	uint32_t held_used; /* slots of held_mem used ever */
 	struct timers timers;
+	uint32_t challenge_s, challenge_left; /* RFC 5961 section 7 */
 	struct fp_config cfg;
 	int bound_cpu; /* that the thread is bound to, -1: moves about */
 	int cpu;       /* that it last ran on */
@@ -287,7 +288,7 @@ static inline uint64_t loss_rto_ns(const struct flow *f)
 /* Send what the flows in the turn's list may send, ACK what must be. Those
  * that wait for a free frame or for their turn stay in the list. */
 void tx_turn(struct fp_core *c);
-bool tx_ack(struct fp_core *c, struct flow *f);
+bool tx_ack(struct fp_core *c, struct flow *f); /* now */
 /* Send the first unacknowledged segment again. */
 bool tx_retransmit(struct fp_core *c, struct flow *f);
 /* A segment that the peer must answer (RFC 9293 3.8.6.1). */

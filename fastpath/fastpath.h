@@ -182,10 +182,13 @@ struct fp_msg {
 	X(rx_exception, "frames passed to the slow path")                      \
 	X(rx_bad_frame, "drop: malformed frame")                               \
 	X(rx_bad_checksum, "drop: wrong IP or TCP checksum")                   \
-	X(rx_out_of_order, "drop: segment behind a gap")                       \
+	X(rx_out_of_order, "segments behind a gap")                            \
+	X(rx_too_many_gaps, "drop: segment behind more gaps than are kept")    \
 	X(rx_old, "drop: segment or acknowledgment already seen")              \
 	X(rx_out_of_window, "drop: segment outside the receive window")        \
-	X(rx_bad_ack, "drop: acknowledges what was never sent")                \
+	X(rx_bad_ack, "drop: no acknowledgment, or one out of range")          \
+	X(rx_challenge, "segments answered by a challenge ACK (RFC 5961)")     \
+	X(rx_ce, "data segments marked: congestion experienced")               \
 	X(rx_paws, "drop: timestamp too old (RFC 7323)")                       \
 	X(rx_event_full, "drop: the slow path did not keep up")                \
 	X(rx_hold_full, "drop: too many frames held during offload")           \

@@ -176,7 +176,8 @@ void flow_judge(struct flow *f)
 	f->plain = 0;
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
 	    !f->closing && !f->copy_ack && !f->ext->loss.in_recovery &&
-	    !f->persist && f->snd_cur == f->snd_nxt)
+	    !f->persist && f->snd_cur == f->snd_nxt && !f->ece &&
+	    !reassembly_busy(&f->ext->ooo))
 		f->plain = f->hdr_len;
 }
 
@@ -219,7 +220,9 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 	flow_set(f, snd_nxt, p->snd_nxt);
 	f->snd_cur = p->snd_nxt;
 	f->ext->loss.recover = p->snd_una;
-	f->snd_wnd = p->snd_wnd;
+	f->snd_wnd = f->ext->snd_wnd_max = p->snd_wnd;
+	if (f->ext->snd_wnd_max < p->snd_nxt - p->snd_una)
+		f->ext->snd_wnd_max = p->snd_nxt - p->snd_una;
 	f->snd_wl1 = p->snd_wl1;
 	f->snd_mss = p->snd_mss < MSS_MIN ? MSS_MIN : p->snd_mss;
 	f->tx_len = p->tx_len;

@@ -54,6 +54,7 @@ struct flow_ext {
 	struct loss loss;
 	struct reassembly ooo;
 	struct grow grow;
+	uint32_t snd_wnd_max; /* MAX.SND.WND (RFC 5961 5.2) as cold code saw */
 };
 
 struct flow {
@@ -144,6 +145,7 @@ struct flow {
 	uint32_t oow_ms; /* last ACK in answer to an odd empty segment */
 	bool sack;	 /* negotiated (RFC 2018) */
 	bool ecn;	 /* negotiated (RFC 3168) */
+	bool ece;	 /* CE arrived: our segments say so by ECE */
 	const struct cc_ops *cc;
 	struct flow_ext *ext;
 	struct app_ctx *move_to;   /* FP_CMD_MOVE waits for room in the ring */
@@ -327,6 +329,12 @@ static inline uint32_t flow_unsent(const struct flow *f)
 static inline uint32_t flow_rx_free(const struct flow *f)
 {
 	return f->rx_size - f->rx_unread;
+}
+
+/* Offset in rx_buf of rcv_nxt: the buffer starts anew when nothing is in it. */
+static inline uint32_t flow_rx_pos(const struct flow *f)
+{
+	return f->rx_unread || f->ext->ooo.n ? f->rx_pos : 0;
 }
 
 /* Sequence number of the right edge of the advertised window. */

@@ -2,13 +2,38 @@
 /*
  * recovery.c - every segment that isn't plain
  *
- * Cold code. A segment comes here because the hot path's condition failed;
- * it is processed in the order of RFC 9293 3.10.7.4, after its checksum was
- * verified as a whole. What needs Linux (SYN, RST, FIN, the ACK of our FIN) is
- * passed on as an event; Linux answers through the translator.
+ * Cold code. A segment comes here because the hot path's condition failed; its
+ * checksum is verified as a whole, then it is processed in the order of Linux,
+ * which is that of RFC 9293 3.10.7.4 with RFC 5961 and RFC 7323 in it:
  *
- * Segments behind a gap are dropped and answered by a duplicate ACK. What the
- * acknowledgments tell about loss is loss.c's.
+ *   RST at rcv_nxt          passed on, Linux resets its socket
+ *   RST in the window       challenge ACK; the honest peer's next is exact
+ *   RST elsewhere           dropped
+ *   SYN                     challenge ACK
+ *   no ACK                  dropped
+ *   time runs backwards     PAWS: ACK, dropped
+ *   outside the window      ACK, dropped; or trimmed to what is new and fits
+ *   ACK out of range        challenge ACK, dropped
+ *   ACK                     loss.c; then the window
+ *   data                    in order: delivered, with what was behind the gap
+ *                           behind a gap: kept, see reassembly.c; ACK at once
+ *   FIN                     in order: passed on, Linux acknowledges it
+ *
+ * Nothing but a RST's sequence number was looked at before it is passed on, and
+ * nothing changes before a segment's numbers were found right, so that one who
+ * doesn't see the connection changes nothing. What Linux never sees it need
+ * not answer: challenge ACKs are the core's, with the wire's numbers, and of
+ * each flow and of all flows together no more than Linux sends.
+ *
+ * Data behind a gap lie in the program's buffer behind what it was told of. It
+ * may scribble there, over its own data.
+ *
+ * Where Linux departs from an RFC, so do we: segments without the negotiated
+ * timestamps are taken (RFC 7323 3.2: SHOULD drop); an older pure ACK within
+ * 1.2 RTO passes PAWS; the window is taken from segments that acknowledge
+ * something new whatever their place (RFC 9293: by SND.WL1 alone), and one that
+ * says nothing new may only raise it. Urgent data are data in their place, as
+ * with SO_OOBINLINE: no byte is taken out of the stream.
  *
  * State: the flow's cold fields and its sender's half; core thread.
  */
@@ -17,22 +42,119 @@
 
 #include <errno.h>
 
-#define OOW_ACK_MS 100u /* at most one answer to odd empty segments in this */
+/* tcp_invalid_ratelimit: odd segments get at most one answer in this. */
+#define OOW_ACK_MS 500u
+#define CHALLENGE_LIMIT 1000u /* tcp_challenge_ack_limit, a second */
 #define PAWS_IDLE_MS (24u * 24 * 3600 * 1000) /* RFC 7323 5.5 */
+
+/* ---- answers ----------------------------------------------------------------
+ */
+
+/* An ACK for this very segment, not for all of the turn. */
+static void ack_at_once(struct fp_core *c, struct flow *f)
+{
+	if (f->state == FLOW_OPEN && tx_ack(c, f))
+		return;
+	f->ack_now = true;
+	flow_list(c, f);
+}
+
+static void ack_this_turn(struct fp_core *c, struct flow *f)
+{
+	f->ack_now = true;
+	flow_list(c, f);
+}
+
+static bool answered_lately(struct fp_core *c, struct flow *f)
+{
+	if (f->oow_ms && c->now_ms - f->oow_ms < OOW_ACK_MS)
+		return true;
+	f->oow_ms = c->now_ms;
+	return false;
+}
 
 /* An empty segment outside the window gets few answers, lest two hosts that
  * disagree answer each other for ever. */
 static void ack_odd(struct fp_core *c, struct flow *f, bool empty)
 {
-	if (empty && f->oow_ms && c->now_ms - f->oow_ms < OOW_ACK_MS)
-		return;
-	f->oow_ms = c->now_ms;
-	f->ack_now = true;
-	flow_list(c, f);
+	if (!empty || !answered_lately(c, f))
+		ack_this_turn(c, f);
 }
 
-/* First, sequence number (RFC 9293 3.10.7.4, with PAWS before it). Trims @s to
- * what is new and fits; false: drop it. */
+/* RFC 5961 section 7. How many a second are left in all is nobody's to count:
+ * the limit is drawn anew each second. */
+static void challenge(struct fp_core *c, struct flow *f)
+{
+	const uint64_t *seed = c->flows.seed;
+
+	if (answered_lately(c, f))
+		return;
+	if (c->now_ms / 1000 != c->challenge_s || !c->challenge_s) {
+		c->challenge_s = c->now_ms / 1000;
+		c->challenge_left = CHALLENGE_LIMIT / 2 +
+				    flow_mix(c->now_ns ^ seed[0], seed[1]) %
+					    CHALLENGE_LIMIT;
+	}
+	if (!c->challenge_left)
+		return;
+	c->challenge_left--;
+	COUNT(c, rx_challenge);
+	ack_at_once(c, f);
+}
+
+/* [@start, @end) came once more (RFC 2883). */
+static void report_duplicate(struct flow *f, uint32_t start, uint32_t end)
+{
+	if (!f->sack || start == end)
+		return;
+	f->ext->ooo.dup = (struct sack_block){start, end};
+	f->ext->ooo.duplicate = true;
+	flow_judge(f);
+}
+
+/* ---- second to fourth: RST, SYN ---------------------------------------------
+ */
+
+/* RFC 5961 section 3.2. After a FIN the peer may have forgotten to count it:
+ * Linux judges that (tcp_reset_check()). */
+static void take_rst(struct fp_core *c, struct flow *f, const struct segment *s,
+		     const struct frame *fr)
+{
+	uint32_t next = f->rcv_nxt + f->rcv_fin;
+
+	if (s->seq == next || s->seq == f->rcv_nxt)
+		event_frame(c, f, fr->data, fr->len);
+	else if (seq_gt(s->seq, next) &&
+		 seq_lt(s->seq, flow_rcv_edge(f) + f->rcv_fin))
+		challenge(c, f);
+	else
+		COUNT(c, rx_out_of_window);
+}
+
+/* RFC 5961 section 4.2. When both sides have closed Linux is in TIME_WAIT, or
+ * through with it, and may begin a new connection. */
+static void take_syn(struct fp_core *c, struct flow *f, const struct frame *fr)
+{
+	if (f->rcv_fin && f->snd_fin && f->fin_acked)
+		event_frame(c, f, fr->data, fr->len);
+	else
+		challenge(c, f);
+}
+
+/* ---- first, the sequence number, with PAWS before it ------------------------
+ */
+
+/* A pure ACK that says nothing new, overtaken on the way: not another life of
+ * this sequence number. Linux's tcp_disordered_ack(). */
+static bool disordered_ack(const struct flow *f, const struct segment *s)
+{
+	uint32_t age_ms = f->ts_recent - s->tsval;
+
+	return !s->len && !s->fin && s->seq == f->rcv_nxt &&
+	       s->ack == f->snd_una && s->wnd << f->snd_wscale <= f->snd_wnd &&
+	       age_ms <= f->rto_us / 1000 * 6 / 5;
+}
+
 static bool check_paws(struct fp_core *c, struct flow *f,
 		       const struct segment *s)
 {
@@ -40,27 +162,44 @@ static bool check_paws(struct fp_core *c, struct flow *f,
 		return true;
 	if (c->now_ms - f->ts_recent_ms > PAWS_IDLE_MS)
 		return true;
+	if (disordered_ack(f, s))
+		return true;
 	COUNT(c, rx_paws);
+	if (s->len && seq_lt(s->seq, f->rcv_nxt))
+		report_duplicate(f, s->seq,
+				 seq_lt(s->seq + s->len, f->rcv_nxt)
+					 ? s->seq + s->len
+					 : f->rcv_nxt);
 	ack_odd(c, f, !s->len);
 	return false;
 }
 
-/* The whole segment lies below rcv_nxt. */
-static bool old_segment(struct fp_core *c, struct flow *f,
-			const struct segment *s, const struct frame *fr)
+/* The whole segment lies below rcv_nxt. true: its ACK counts. */
+static bool old_segment(struct fp_core *c, struct flow *f, struct segment *s,
+			const struct frame *fr)
 {
 	if (s->fin && f->rcv_fin) {
 		/* The peer has not seen Linux's ACK of its FIN. */
 		event_frame(c, f, fr->data, fr->len);
 		return false;
 	}
-	if (!s->len && !s->fin && seq_geq(s->seq, f->rcv_wup))
-		return true; /* overtaken on the way; the ACK counts */
+	if (seq_geq(s->seq + s->len, f->rcv_wup)) {
+		s->old = s->len; /* an empty one was overtaken on the way */
+		s->fin = false;
+		return true;
+	}
 	COUNT(c, rx_old);
-	ack_odd(c, f, !s->len);
+	if (!s->len) {
+		ack_odd(c, f, true);
+		return false;
+	}
+	report_duplicate(f, s->seq, s->seq + s->len);
+	f->pingpong = false;
+	ack_at_once(c, f);
 	return false;
 }
 
+/* Trims @s to what is new and fits; false: drop it. */
 static bool check_sequence(struct fp_core *c, struct flow *f, struct segment *s,
 			   const struct frame *fr)
 {
@@ -93,18 +232,36 @@ static bool check_sequence(struct fp_core *c, struct flow *f, struct segment *s,
 	return true;
 }
 
+/* The segment's ACK was right: RFC 7323 4.3 (3). What PAWS let pass although
+ * it is older stays out. */
+static void update_ts_recent(struct fp_core *c, struct flow *f,
+			     const struct segment *s)
+{
+	if (!s->ts || seq_gt(s->first, f->rcv_wup + f->rcv_fin))
+		return;
+	if ((int32_t)(s->tsval - f->ts_recent) < 0 &&
+	    c->now_ms - f->ts_recent_ms <= PAWS_IDLE_MS)
+		return;
+	flow_set(f, ts_recent, s->tsval);
+	f->ts_recent_ms = c->now_ms;
+}
+
 /* ---- fifth, the ACK field ---------------------------------------------------
  */
 
+/* Linux's tcp_may_update_window(). @ack_new: snd_una moved. */
 static void update_window(struct fp_core *c, struct flow *f,
-			  const struct segment *s)
+			  const struct segment *s, bool ack_new)
 {
 	uint32_t wnd = s->wnd << f->snd_wscale;
 
-	if (seq_lt(s->seq, f->snd_wl1))
+	if (!ack_new && !seq_gt(s->seq, f->snd_wl1) &&
+	    !(s->seq == f->snd_wl1 && wnd > f->snd_wnd))
 		return;
 	f->snd_wnd = wnd;
 	f->snd_wl1 = s->seq;
+	if (wnd > f->ext->snd_wnd_max)
+		f->ext->snd_wnd_max = wnd;
 	if (f->persist && wnd) {
 		f->persist = false;
 		f->rto_at = 0;
@@ -125,17 +282,41 @@ static void fin_acked(struct fp_core *c, struct flow *f,
 		f->fin_acked = true;
 }
 
-/* false: drop the segment. */
+/* What the acknowledgment @ack >= snd_una tells; all that recovery.c knows of
+ * loss. */
+static void take_ack(struct fp_core *c, struct flow *f, const struct segment *s,
+		     uint32_t ack)
+{
+	uint32_t una = f->snd_una;
+	bool same_wnd = s->wnd << f->snd_wscale == f->snd_wnd;
+
+	if (ack != una) {
+		rx_ack_advance(c, f, ack, s->tsecr);
+		loss_ack(c, f, ack - una);
+		update_window(c, f, s, true);
+		return;
+	}
+	update_window(c, f, s, false);
+	if (!s->len && !s->fin && f->snd_nxt != una && same_wnd)
+		loss_duplicate_ack(c, f);
+}
+
+/* false: drop the segment. RFC 5961 section 5.2: what was never sent, and what
+ * no window could have made the peer acknowledge so late, is a guess. */
 static bool check_ack(struct fp_core *c, struct flow *f, struct segment *s,
 		      const struct frame *fr)
 {
-	uint32_t ack = s->ack, una = f->snd_una, old_wnd = f->snd_wnd;
+	uint32_t ack = s->ack, una = f->snd_una;
 
-	if (seq_gt(ack, f->snd_nxt + f->snd_fin)) {
+	if (f->snd_wnd > f->ext->snd_wnd_max) /* the hot path's */
+		f->ext->snd_wnd_max = f->snd_wnd;
+	if (seq_gt(ack, f->snd_nxt + f->snd_fin) ||
+	    seq_lt(ack, una - f->ext->snd_wnd_max)) {
 		COUNT(c, rx_bad_ack);
-		ack_odd(c, f, !s->len);
+		challenge(c, f);
 		return false;
 	}
+	update_ts_recent(c, f, s);
 	f->probes = 0;
 	if (seq_lt(ack, una)) {
 		if (!s->len && !s->fin)
@@ -146,47 +327,165 @@ static bool check_ack(struct fp_core *c, struct flow *f, struct segment *s,
 		fin_acked(c, f, s, fr);
 		ack = s->ack = f->snd_nxt;
 	}
-	if (ack != una) {
-		rx_ack_advance(c, f, ack, s->tsecr);
-		loss_ack(c, f, ack - una);
-		update_window(c, f, s);
-	} else {
-		update_window(c, f, s);
-		if (!s->len && !s->fin && f->snd_nxt != una &&
-		    f->snd_wnd == old_wnd)
-			loss_duplicate_ack(c, f);
-	}
+	take_ack(c, f, s, ack);
 	flow_judge(f);
 	flow_tell(c, f);
 	flow_list(c, f);
 	return true;
 }
 
-/* ---- seventh, the segment text; eighth, FIN
- * ---------------------------------- */
+/* ---- seventh, the segment text ----------------------------------------------
+ */
 
+/* RFC 8257 3.2: what is not yet acknowledged came with the other state, and
+ * must be acknowledged so. */
+static void echo_precisely(struct fp_core *c, struct flow *f, bool ce)
+{
+	if (ce == f->ece)
+		return;
+	if (f->rcv_nxt != f->rcv_wup && f->state == FLOW_OPEN)
+		tx_ack(c, f);
+	f->ece = ce;
+	flow_judge(f);
+	ack_this_turn(c, f);
+}
+
+/* RFC 3168 6.1.3: once CE was seen, until the peer says CWR. Its window may be
+ * down to one segment: no delay. */
+static void echo_until_cwr(struct fp_core *c, struct flow *f,
+			   const struct segment *s)
+{
+	bool ece = s->ce || (f->ece && !(s->flags & SEG_FLAG_CWR));
+
+	if ((s->flags & SEG_FLAG_CWR) || ece != f->ece) {
+		f->pingpong = false;
+		ack_this_turn(c, f);
+	}
+	f->ece = ece;
+	flow_judge(f);
+}
+
+/* Of a segment with data that will be taken. */
+static void take_congestion(struct fp_core *c, struct flow *f,
+			    const struct segment *s)
+{
+	bool was = f->ece;
+
+	if (!f->ecn || !s->len)
+		return;
+	if (s->ce)
+		COUNT(c, rx_ce);
+	if (!f->cc->precise_ecn) {
+		echo_until_cwr(c, f, s);
+		return;
+	}
+	echo_precisely(c, f, s->ce);
+	if (f->cc->event && (s->ce || was))
+		f->cc->event(f, s->ce ? CC_EV_CE : CC_EV_NO_CE, c->now_ns);
+}
+
+static void cut_to_buffer(struct fp_core *c, struct flow *f, struct segment *s)
+{
+	uint32_t room = flow_rx_free(f), before = s->seq - f->rcv_nxt;
+
+	if (before + s->len <= room)
+		return;
+	COUNT(c, rx_out_of_window);
+	s->len = before < room ? room - before : 0;
+	s->fin = false;
+}
+
+static void copy_text(struct flow *f, const struct segment *s)
+{
+	uint32_t pos = flow_rx_pos(f) + (s->seq - f->rcv_nxt);
+
+	csum_copy_into(f->rx_buf, f->rx_size, pos & (f->rx_size - 1), s->data,
+		       s->len);
+}
+
+/* Data in order, and what lies behind them without a gap. */
 static void take_data(struct fp_core *c, struct flow *f, struct segment *s)
 {
-	uint32_t pos = f->rx_unread ? f->rx_pos : 0;
+	uint32_t pos = flow_rx_pos(f), next, len;
 
-	if (s->len > flow_rx_free(f)) {
-		COUNT(c, rx_out_of_window);
-		s->len = flow_rx_free(f);
-		s->fin = false;
-	}
+	cut_to_buffer(c, f, s);
 	if (!s->len)
 		return;
-	csum_copy_into(f->rx_buf, f->rx_size, pos, s->data, s->len);
+	copy_text(f, s);
+	next = s->seq + s->len;
+	if (f->ext->ooo.n) {
+		next = reassembly_advance(&f->ext->ooo, next);
+		f->ack_now = true; /* RFC 5681 4.2 */
+		flow_judge(f);
+	}
+	len = next - f->rcv_nxt;
 	if (!f->pend_len)
 		f->pend_off = pos;
-	f->pend_len += s->len;
-	f->rx_unread += s->len;
-	f->rx_pos = (pos + s->len) & (f->rx_size - 1);
-	flow_set(f, rcv_nxt, f->rcv_nxt + s->len);
+	f->pend_len += len;
+	f->rx_unread += len;
+	f->rx_pos = (pos + len) & (f->rx_size - 1);
+	flow_set(f, rcv_nxt, next);
 	f->rcv_ns = c->now_ns;
 	flow_tell(c, f);
 	flow_list(c, f);
 }
+
+/* Keep them where they will be delivered from. */
+static void keep_data(struct fp_core *c, struct flow *f,
+		      const struct segment *s)
+{
+	struct reassembly *r = &f->ext->ooo;
+	struct sack_block part;
+	uint32_t end = s->seq + s->len;
+	bool known = reassembly_overlap(r, s->seq, end, &part);
+
+	if (!f->rx_unread && !r->n)
+		f->rx_pos = 0; /* and stays while there are ranges */
+	if (!reassembly_add(r, s->seq, end)) {
+		COUNT(c, rx_too_many_gaps);
+		return;
+	}
+	if (known)
+		report_duplicate(f, part.start, part.end);
+	if (!known || part.end - part.start != s->len)
+		copy_text(f, s);
+	flow_judge(f);
+}
+
+static void take_behind_gap(struct fp_core *c, struct flow *f,
+			    struct segment *s)
+{
+	struct reassembly *r = &f->ext->ooo;
+
+	COUNT(c, rx_out_of_order);
+	cut_to_buffer(c, f, s);
+	if (s->len)
+		keep_data(c, f, s);
+	if (s->fin) {
+		r->fin = true;
+		r->fin_seq = s->seq + s->len;
+		flow_judge(f);
+	}
+	f->pingpong = false;
+	ack_at_once(c, f);
+}
+
+/* Nothing new in it. Where the data lie the peer learns by D-SACK. */
+static void take_duplicate(struct fp_core *c, struct flow *f,
+			   const struct segment *s)
+{
+	COUNT(c, rx_old);
+	if (f->ecn && !f->cc->precise_ecn && (s->flags & SEG_FLAG_CWR)) {
+		f->ece = false;
+		flow_judge(f);
+	}
+	report_duplicate(f, s->seq, s->seq + s->len);
+	f->pingpong = false;
+	ack_at_once(c, f);
+}
+
+/* ---- eighth, FIN ------------------------------------------------------------
+ */
 
 /* In order. The slow path learns of it only if the event ring has room; else
  * the FIN wasn't received. */
@@ -203,20 +502,48 @@ static void take_fin(struct fp_core *c, struct flow *f, const struct frame *fr)
 	flow_set(f, rcv_wnd, flow_rcv_edge(f) - f->rcv_nxt);
 	f->rcv_wup = f->rcv_nxt;
 	f->pend_flags |= XTS_F_EOF;
+	f->ext->ooo = (struct reassembly){0}; /* nothing is behind a FIN */
 	flow_judge(f);
 	flow_tell(c, f);
 	flow_list(c, f);
 }
 
+/* The FIN came before the data that @fr filled the gap with: Linux gets one
+ * with the headers of that frame. */
+static void take_kept_fin(struct fp_core *c, struct flow *f,
+			  const struct frame *fr)
+{
+	uint8_t b[FLOW_HDR_MAX + 40];
+	struct frame fin = *fr;
+
+	f->ext->ooo.fin = false;
+	flow_judge(f);
+	if (f->ext->ooo.fin_seq != f->rcv_nxt || fr->payload > sizeof(b))
+		return; /* data went on behind it: that was none */
+	memcpy(b, fr->data, fr->payload);
+	fin.data = b;
+	fin.len = fr->payload;
+	fin.payload_len = 0;
+	frame_tcp(&fin)->seq = htonl(f->rcv_nxt);
+	b[fr->l4 + 13] = SEG_FLAG_FIN | SEG_FLAG_ACK;
+	frame_tcp(&fin)->urg_ptr = 0;
+	if (fr->v6)
+		frame_ip6(&fin)->ip6_plen = htons(fr->payload - fr->l4);
+	else
+		frame_ip4(&fin)->tot_len = htons(fr->payload - fr->l3);
+	frame_set_checksums(&fin);
+	take_fin(c, f, &fin);
+}
+
 static void take_text(struct fp_core *c, struct flow *f, struct segment *s,
 		      const struct frame *fr)
 {
+	struct reassembly *r = &f->ext->ooo;
+
 	if (!s->len && !s->fin)
 		return;
-	if (s->seq != f->rcv_nxt) {
-		COUNT(c, rx_out_of_order);
-		f->ack_now = true;
-		flow_list(c, f);
+	if (s->old) {
+		take_duplicate(c, f, s);
 		return;
 	}
 	if (f->rcv_fin)
@@ -226,9 +553,20 @@ static void take_text(struct fp_core *c, struct flow *f, struct segment *s,
 		core_remove_flow(c, f, FP_REMOVED_ABORT, 0);
 		return;
 	}
+	take_congestion(c, f, s);
+	if (s->first != s->seq) {
+		report_duplicate(f, s->first, s->seq);
+		ack_this_turn(c, f);
+	}
+	if (s->seq != f->rcv_nxt) {
+		take_behind_gap(c, f, s);
+		return;
+	}
 	take_data(c, f, s);
-	if (s->fin)
+	if (s->fin && s->seq + s->len == f->rcv_nxt)
 		take_fin(c, f, fr);
+	else if (r->fin && seq_geq(f->rcv_nxt, r->fin_seq))
+		take_kept_fin(c, f, fr);
 }
 
 void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
@@ -243,24 +581,25 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 	segment_parse(&s, fr);
 	if (!f->timestamps)
 		s.ts = false;
-	/* Second to fourth: RST, security, SYN; Linux judges these. */
-	if (!(s.flags & SEG_FLAG_ACK) ||
-	    (s.flags & (SEG_FLAG_RST | SEG_FLAG_SYN))) {
-		event_frame(c, f, fr->data, fr->len);
+	if (s.flags & SEG_FLAG_RST) {
+		take_rst(c, f, &s, fr);
 		return;
 	}
+	if (s.flags & SEG_FLAG_SYN) {
+		take_syn(c, f, fr);
+		return;
+	}
+	if (!(s.flags & SEG_FLAG_ACK)) {
+		COUNT(c, rx_bad_ack);
+		return;
+	}
+	if (!check_paws(c, f, &s) || !check_sequence(c, f, &s, fr) ||
+	    !check_ack(c, f, &s, fr))
+		return;
 	if (f->copy_ack && event_frame(c, f, fr->data, fr->len)) {
 		f->copy_ack = false;
 		flow_judge(f);
 	}
-	if (!check_paws(c, f, &s) || !check_sequence(c, f, &s, fr))
-		return;
-	if (s.ts && seq_leq(s.seq, f->rcv_wup + f->rcv_fin)) {
-		flow_set(f, ts_recent, s.tsval);
-		f->ts_recent_ms = c->now_ms;
-	}
-	if (!check_ack(c, f, &s, fr))
-		return;
 	take_text(c, f, &s, fr);
 	if (f->state == FLOW_OPEN && f->tx_len == 0 &&
 	    (f->shut_wr || f->closing))

@@ -12,7 +12,8 @@
  * The payload is copied into the program's buffer behind what it was told of,
  * summing it on the way; only when the checksum holds does anything change. A
  * wrong one leaves the flow as it was. The position in the buffer returns to 0
- * when the program has consumed everything.
+ * when the program has consumed everything; not while data lie behind a gap,
+ * but then the flow isn't plain.
  *
  * Read first: RFC 9293 3.10.7.4, RFC 7323 section 5 (PAWS) and 4.3 (ts_recent).
  * State: the receiver's and, by acknowledgments, the sender's half of the flow.
@@ -35,20 +36,27 @@
 
 #define FLAG_PSH htons(0x08)
 
+#define CE_V4 3u /* where congestion experienced lies, byte 15 of the frame */
+#define CE_V6 0x30u
+
 /* 4, 6: a whole fixed TCP header behind an IP header without options, no
- * fragment; the lengths inside are still to be checked. 0: ask frame_parse().
- */
+ * fragment, no congestion experienced; the lengths inside are still to be
+ * checked. 0: ask frame_parse(). */
 static inline uint32_t rx_version(const uint8_t *d, uint32_t len)
 {
-	if (likely(len >= L4_V4 + sizeof(struct tcphdr) &&
-		   (csum_load32(d + 12) & htonl(0xffffff00)) ==
-			   htonl(0x08004500) &&
+	uint32_t w;
+
+	if (unlikely(len < L4_V4 + sizeof(struct tcphdr)))
+		return 0;
+	w = csum_load32(d + 12);
+	if (likely((w & htonl(0xffffff00)) == htonl(0x08004500) &&
+		   (~w & htonl(CE_V4)) &&
 		   (csum_load32(d + 20) & htonl(0x3fff00ff)) ==
 			   htonl(IPPROTO_TCP)))
 		return 4;
 	if (len >= L4_V6 + sizeof(struct tcphdr) &&
-	    (csum_load32(d + 12) & htonl(0xfffff000)) == htonl(0x86dd6000) &&
-	    d[20] == IPPROTO_TCP)
+	    (w & htonl(0xfffff000)) == htonl(0x86dd6000) &&
+	    (~w & htonl(CE_V6)) && d[20] == IPPROTO_TCP)
 		return 6;
 	return 0;
 }

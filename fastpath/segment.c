@@ -54,7 +54,7 @@ void segment_parse(struct segment *s, const struct frame *fr)
 			      : frame_ip4(fr)->tos;
 
 	memset(s, 0, sizeof(*s));
-	s->seq = ntohl(th->seq);
+	s->first = s->seq = ntohl(th->seq);
 	s->ack = ntohl(th->ack_seq);
 	s->wnd = ntohs(th->window);
 	s->urg = ntohs(th->urg_ptr);

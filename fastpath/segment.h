@@ -36,7 +36,9 @@ struct segment {
 	uint8_t n_sacks;
 	bool ts;
 	bool fin;
-	bool ce; /* congestion experienced on the way (RFC 3168) */
+	bool ce;	/* congestion experienced on the way (RFC 3168) */
+	bool old;	/* nothing in it is new, but its ACK counts */
+	uint32_t first; /* seq as it arrived: trimming moves seq */
 	struct sack_block sack[SEG_SACK_MAX];
 	const uint8_t *data;
 };

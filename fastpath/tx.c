@@ -12,9 +12,15 @@
  * carries the acknowledgment. If none left, it decides about a pure ACK (RFC
  * 1122 4.2.3.2, RFC 5681 4.2): at once for two segments' worth, when the flow
  * isn't one of requests and answers, or when the window opened much; else in 40
- * ms.
+ * ms. ACKs of segments out of order don't wait for the turn's end, see
+ * recovery.c.
  *
- * Read first: RFC 9293 3.8.6 (windows, silly window syndrome), RFC 7323 3.2.
+ * While data lie behind a gap every segment with room for it, ACKs always,
+ * reports them (SACK); new data leave room for that. Hot segments carry no
+ * option but timestamps: a flow with something to report isn't plain.
+ *
+ * Read first: RFC 9293 3.8.6 (windows, silly window syndrome), RFC 7323 3.2,
+ * RFC 2018 section 4, RFC 3168 6.1.
  * State: the sender's half of the flow. A turn without a free frame leaves the
  * flow listed; the next turn tries again.
  */
@@ -22,6 +28,7 @@
 
 #define OFF_SEQ 4
 #define OFF_ACK 8
+#define OFF_DOFF 12
 #define OFF_FLAGS 13
 #define OFF_WIN 14
 #define OFF_SUM 16
@@ -30,6 +37,12 @@
 
 #define FLAG_PSH 0x08
 #define FLAG_ACK 0x10
+#define FLAG_ECE 0x40
+
+#define OPTIONS_MAX 40u
+#define SACK_HEAD 4u /* NOP, NOP, kind, length */
+/* Segments shorter than this are for data alone. */
+#define SACK_MSS_MIN 200u
 
 static void put16(uint8_t *p, uint16_t be)
 {
@@ -122,8 +135,9 @@ static inline uint32_t tx_window(struct flow *f)
 		flow_set(f, rcv_wnd, f->wnd_max);
 		return f->wnd_field;
 	}
-	if (room < f->sws_min)
-		room = 0;
+	/* RFC 9293 3.8.6.2.2: the right edge stays until it can move far. */
+	if (room < old + f->sws_min)
+		room = old;
 	w = room >> s;
 	if (unlikely(w > 0xffff))
 		w = 0xffff;
@@ -137,20 +151,29 @@ static inline uint32_t tx_window(struct flow *f)
 	return w > 0xffff ? 0xffff : w;
 }
 
+/* What a segment has beside the template's options. */
+struct options {
+	uint32_t len; /* a multiple of 4 */
+	uint64_t sum;
+	uint8_t bytes[OPTIONS_MAX];
+};
+
 /*
  * Write a segment of @len bytes from snd_una + @off of the transmit buffer
  * into @q. @seq is its sequence number. It carries the acknowledgment, so
- * whatever waited to be acknowledged no longer does. @hdr_len, @v6 and @ts are
- * the flow's; the compiler knows them where it matters.
+ * whatever waited to be acknowledged no longer does. @o: more options, NULL:
+ * none. @hdr_len, @v6 and @ts are the flow's; the compiler knows them where it
+ * matters.
  */
 static inline __attribute__((always_inline)) void
 tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
-	 uint32_t off, uint32_t len, uint8_t flags, uint32_t hdr_len, bool v6,
-	 bool ts)
+	 uint32_t off, uint32_t len, uint8_t flags, const struct options *o,
+	 uint32_t hdr_len, bool v6, bool ts)
 {
 	uint32_t l4 = FP_L2_MAX +
 		      (v6 ? sizeof(struct ip6_hdr) : sizeof(struct iphdr));
-	uint16_t ip_len = htons(hdr_len + len - (v6 ? l4 : FP_L2_MAX));
+	uint32_t payload = hdr_len + (o ? o->len : 0);
+	uint16_t ip_len = htons(payload + len - (v6 ? l4 : FP_L2_MAX));
 	uint32_t ack = htonl(f->rcv_nxt + f->rcv_fin), tsval, tsecr;
 	uint8_t *p = q->data, *th = p + l4;
 	uint16_t win = htons(tx_window(f));
@@ -159,7 +182,7 @@ tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
 	seq = htonl(seq);
 	memcpy(p, f->hdr, hdr_len);
 	if (len)
-		sum = csum_copy_from(p + hdr_len, f->tx_buf, f->tx_size,
+		sum = csum_copy_from(p + payload, f->tx_buf, f->tx_size,
 				     (f->tx_pos + off) & (f->tx_size - 1), len);
 	if (v6) {
 		put16(p + FP_L2_MAX + 4, ip_len);
@@ -181,20 +204,88 @@ tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
 		put32(th + OFF_TSECR, tsecr);
 		hdr_sum += (uint64_t)tsval + tsecr;
 	}
+	if (o) {
+		/* The data offset counts words in its upper half byte. */
+		th[OFF_DOFF] += o->len << 2;
+		memcpy(p + hdr_len, o->bytes, o->len);
+		hdr_sum += o->sum + htons(o->len << 10);
+	}
 	put16(th + OFF_SUM, csum_finish(csum_add64(sum, hdr_sum)));
-	q->len = hdr_len + len;
+	q->len = payload + len;
 	f->ack_at = 0;
 	f->ack_now = false;
 	f->consumed = false;
+}
+
+/* Blocks of a SACK option that has @room bytes. */
+static uint32_t sack_blocks(const struct flow *f, uint32_t room)
+{
+	uint32_t ts = f->timestamps ? TCPOLEN_TSTAMP_APPA : 0;
+
+	if (room > OPTIONS_MAX - ts)
+		room = OPTIONS_MAX - ts;
+	return room < SACK_HEAD
+		       ? 0
+		       : (room - SACK_HEAD) / sizeof(struct sack_block);
+}
+
+/* Payload of a full segment: with what is to be reported, all together keep to
+ * the MSS. */
+static uint32_t tx_mss(const struct flow *f)
+{
+	const struct reassembly *r = &f->ext->ooo;
+	uint32_t n = r->n + r->duplicate, most;
+
+	if (likely(!n) || !f->sack || f->snd_mss < SACK_MSS_MIN)
+		return f->snd_mss;
+	most = sack_blocks(f, OPTIONS_MAX);
+	return f->snd_mss - SACK_HEAD -
+	       (n < most ? n : most) * (uint32_t)sizeof(struct sack_block);
+}
+
+/* SACK blocks, as many as there are and @room bytes allow. */
+static void tx_report(struct flow *f, struct options *o, uint32_t room)
+{
+	uint32_t most = sack_blocks(f, room), n, i;
+	struct sack_block b[SEG_SACK_MAX];
+
+	o->len = 0;
+	if (!most)
+		return;
+	n = reassembly_report(&f->ext->ooo, b, most);
+	o->len = SACK_HEAD + n * (uint32_t)sizeof(*b);
+	o->bytes[0] = o->bytes[1] = TCPOPT_NOP;
+	o->bytes[2] = TCPOPT_SACK;
+	o->bytes[3] = o->len - 2;
+	for (i = 0; i < n; i++) {
+		put32(o->bytes + SACK_HEAD + 8 * i, htonl(b[i].start));
+		put32(o->bytes + SACK_HEAD + 8 * i + 4, htonl(b[i].end));
+	}
+	o->sum = csum_add(o->bytes, o->len, 0);
+	/* A duplicate is reported once. */
+	if (f->ext->ooo.duplicate) {
+		f->ext->ooo.duplicate = false;
+		flow_judge(f);
+	}
 }
 
 static noinline void tx_build(struct fp_core *c, struct flow *f,
 			      struct queue_frame *q, uint32_t seq, uint32_t off,
 			      uint32_t len, uint8_t flags)
 {
+	const struct reassembly *r = &f->ext->ooo;
 	bool v6 = f->key.family == AF_INET6;
+	uint32_t room = q->len - f->hdr_len;
+	struct options o = {0};
 
-	tx_write(c, f, q, seq, off, len, flags, f->hdr_len, v6, f->timestamps);
+	if (room > f->snd_mss)
+		room = f->snd_mss;
+	if (f->sack && (r->n || r->duplicate) && len < room)
+		tx_report(f, &o, room - len);
+	if (f->ece)
+		flags |= FLAG_ECE;
+	tx_write(c, f, q, seq, off, len, flags, o.len ? &o : NULL, f->hdr_len,
+		 v6, f->timestamps);
 }
 
 static inline void tx_submit(struct fp_core *c, const struct queue_frame *q)
@@ -241,8 +332,8 @@ bool tx_retransmit(struct fp_core *c, struct flow *f)
 	uint32_t len = f->snd_nxt - f->snd_una;
 	struct queue_frame q;
 
-	if (len > f->snd_mss)
-		len = f->snd_mss;
+	if (len > tx_mss(f))
+		len = tx_mss(f);
 	if (!len)
 		return true;
 	if (!tx_frame(c, &q))
@@ -265,8 +356,8 @@ static inline uint32_t tx_next_len(struct flow *f)
 	uint32_t flight = f->snd_cur - f->snd_una, len = f->tx_len - flight;
 	uint32_t wnd = f->snd_wnd < f->cwnd ? f->snd_wnd : f->cwnd;
 
-	if (len > f->snd_mss)
-		len = f->snd_mss;
+	if (len > tx_mss(f))
+		len = tx_mss(f);
 	if (likely(flight + len <= wnd))
 		return len;
 	if (wnd == f->cwnd)
@@ -408,7 +499,7 @@ tx_one(struct fp_core *c, struct flow *f, uint32_t len)
 		return tx_flow_any(c, f);
 	}
 	tx_write(c, f, &q, seq, seq - f->snd_una, len, FLAG_ACK | FLAG_PSH,
-		 FLOW_HDR_HOT, false, true);
+		 NULL, FLOW_HDR_HOT, false, true);
 	tx_submit(c, &q);
 	f->snd_cur = end;
 	flow_set(f, snd_nxt, end);

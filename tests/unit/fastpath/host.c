@@ -67,6 +67,7 @@ static void init_params(struct host *h)
 	p->ssthresh_segs = 1u << 30;
 	p->snd_wscale = p->rcv_wscale = h->v.wscale;
 	p->timestamps = h->v.ts;
+	p->sack = true;
 	p->ts_offset = 5000;
 	p->ts_recent = 1000;
 	p->ttl = 64;
@@ -267,7 +268,7 @@ static void put_be32(uint8_t *p, uint32_t v)
 
 static uint32_t put_options(struct host *h, const struct seg *s, uint8_t *p)
 {
-	uint32_t n = 0, now_ms = (uint32_t)(h->now_ns / 1000000);
+	uint32_t n = 0, now_ms = (uint32_t)(h->now_ns / 1000000), i;
 
 	if (h->v.ts && !s->no_ts) {
 		put_be32(p, 0x0101080a);
@@ -281,7 +282,22 @@ static uint32_t put_options(struct host *h, const struct seg *s, uint8_t *p)
 		put_be32(p + n + 8, h->iss + s->ack + 2000);
 		n += 12;
 	}
+	if (s->n_blocks) {
+		put_be32(p + n, 0x01010500 | (2 + 8 * s->n_blocks));
+		for (i = 0, n += 4; i < s->n_blocks; i++, n += 8) {
+			put_be32(p + n, h->iss + s->block[i].start);
+			put_be32(p + n + 4, h->iss + s->block[i].end);
+		}
+	}
 	return n;
+}
+
+static void put_ecn(struct host *h, const struct seg *s, uint8_t *buf)
+{
+	if (h->v.v6)
+		buf[15] |= s->ecn << 4;
+	else
+		buf[15] |= s->ecn;
 }
 
 uint32_t host_build(struct host *h, struct seg s, uint8_t *buf)
@@ -293,6 +309,7 @@ uint32_t host_build(struct host *h, struct seg s, uint8_t *buf)
 	struct frame f;
 
 	l4 = put_ip(h, buf, hlen + s.len);
+	put_ecn(h, &s, buf);
 	th = (struct tcphdr *)(buf + l4);
 	memset(th, 0, sizeof(*th));
 	th->source = s.pport ? htons(s.pport) : h->params.key.pport;
@@ -339,11 +356,34 @@ static void check_sent(struct host *h, const struct frame *f)
 	frame_key(f, false, &k);
 	assert_memory_equal(&k, &h->params.key, sizeof(k));
 	assert_true(frame_tcp_checksum_ok(f));
-	assert_int_equal(th->doff, h->v.ts ? 8 : 5);
+	/* Options never make a segment longer than the MSS says. */
+	assert_true(th->doff >= (h->v.ts ? 8 : 5));
+	assert_true(!f->payload_len ||
+		    (th->doff - (h->v.ts ? 8u : 5u)) * 4 + f->payload_len <=
+			    HOST_MSS);
 	if (!f->v6) {
 		assert_int_equal(csum_fold(csum_add(frame_ip4(f), 20, 0)), 0);
 		assert_int_equal(ntohs(frame_ip4(f)->tot_len) + 14, f->len);
 		assert_int_equal(frame_ip4(f)->ttl, 64);
+	}
+}
+
+/* What follows the time stamps can only be SACK blocks. */
+static void parse_sacks(struct host *h, const struct frame *f, struct seg *s)
+{
+	uint32_t at = f->l4 + (h->v.ts ? 32 : 20), i;
+
+	if (f->payload == at)
+		return;
+	assert_int_equal(csum_load32(h->out + at) & htonl(0xffffff00),
+			 htonl(0x01010500));
+	s->n_blocks = (h->out[at + 3] - 2) / 8;
+	assert_int_equal(h->out[at + 3], 2 + 8 * s->n_blocks);
+	assert_int_equal(at + 4 + 8 * s->n_blocks, f->payload);
+	assert_in_range(s->n_blocks, 1, h->v.ts ? 3 : 4);
+	for (i = 0, at += 4; i < s->n_blocks; i++, at += 8) {
+		s->block[i].start = ntohl(csum_load32(h->out + at)) - h->irs;
+		s->block[i].end = ntohl(csum_load32(h->out + at + 4)) - h->irs;
 	}
 }
 
@@ -365,6 +405,8 @@ bool host_tx(struct host *h, struct seg *s)
 	s->len = f.payload_len;
 	s->flags = h->out[f.l4 + 13];
 	s->win = (uint32_t)ntohs(th->window) << h->v.wscale;
+	s->ecn = (f.v6 ? h->out[15] >> 4 : h->out[15]) & 3;
+	parse_sacks(h, &f, s);
 	if (h->v.ts) {
 		s->tsval = ntohl(csum_load32(h->out + f.l4 + 24));
 		s->tsecr = ntohl(csum_load32(h->out + f.l4 + 28));

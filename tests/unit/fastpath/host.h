@@ -38,6 +38,8 @@
 #define SEG_PSH 0x08
 #define SEG_ACK 0x10
 #define SEG_URG 0x20
+#define SEG_ECE 0x40
+#define SEG_CWR 0x80
 
 struct variant {
 	bool ts, v6;
@@ -56,6 +58,11 @@ struct seg {
 	bool sack;	       /* put a SACK option behind the time stamps */
 	bool bad_tcp_sum, bad_ip_sum;
 	uint16_t pport; /* 0: of the flow */
+	/* SACK blocks, relative as seq is: of the peer's stream in what was
+	 * sent to it, of ours in what it sends. */
+	uint32_t n_blocks;
+	struct sack_block block[SEG_SACK_MAX];
+	uint8_t ecn; /* the two bits of the traffic class */
 };
 
 struct host {
