@@ -3,11 +3,12 @@
  * fuzz_rx.c - the whole receive path with a flow installed
  *
  * The input is a list of steps: segments of the flow whose numbers are near the
- * right ones (checksums made right, or not), raw frames, commands of the
- * program, acknowledged or not, time that passes. After each step the flow's
- * numbers must fit together, every byte the program was told of must be the one
- * the peer sent at that place of the stream, everything sent must be well
- * formed, and at the end no frame, flow or timer may be left.
+ * right ones (checksums made right, or not), in any order, overlapping, sent
+ * again as they were before, raw frames, commands of the program, acknowledged
+ * or not, time that passes. After each step the flow's numbers must fit
+ * together, every byte the program was told of must be the one the peer sent at
+ * that place of the stream, and so must be those behind a gap, everything sent
+ * must be well formed, and at the end no frame, flow or timer may be left.
  */
 #include "fastpath/core.h"
 
@@ -18,6 +19,7 @@
 #define BUF 2048u
 #define MEM (XTS_CTX_AREA_SIZE(1) + 2 * BUF)
 #define ISN 0xfffffe00u
+#define PAST 8u /* segments kept, to arrive once more */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -36,6 +38,11 @@ struct world {
 	uint32_t app_off, app_outstanding; /* as the program sees them */
 	bool shut;			   /* the program sends no more */
 	bool offended;
+	struct {
+		uint8_t frame[1024];
+		uint32_t len;
+	} past[PAST];
+	uint32_t n_past;
 };
 
 static _Alignas(4096) uint8_t mem[MEM];
@@ -68,6 +75,29 @@ static uint8_t pattern(uint32_t pos)
 /* ---- the core's answers
  * --------------------------------------------------------- */
 
+/* In order, disjoint, above rcv_nxt, inside window and buffer; what lies there
+ * is what the peer sent; what was reported stays. */
+static void check_ranges(const struct flow *f)
+{
+	const struct reassembly *r = &f->ext->ooo;
+	uint32_t last = f->rcv_nxt, i, seq;
+
+	require(r->n <= REASSEMBLY_MAX);
+	for (i = 0; i < r->n; i++) {
+		require(seq_gt(r->range[i].start, last));
+		last = r->range[i].end;
+		require(seq_gt(last, r->range[i].start));
+		for (seq = r->range[i].start; seq != last; seq++)
+			require(f->rx_buf[(f->rx_pos + seq - f->rcv_nxt) %
+					  BUF] == pattern(seq - ISN));
+	}
+	if (!r->n)
+		return;
+	require(seq_leq(last, flow_rcv_edge(f)));
+	require(last - f->rcv_nxt <= flow_rx_free(f));
+	require(!f->rcv_fin);
+}
+
 static void check_flow(struct world *w)
 {
 	const struct flow *f = flow_by_id(&w->core->flows, w->id);
@@ -85,6 +115,8 @@ static void check_flow(struct world *w)
 	require(!f->rto_at || f->timer_at);
 	require(!f->ack_at || f->timer_at);
 	require(!f->plain || f->snd_cur == f->snd_nxt);
+	require(!f->plain || (!reassembly_busy(&f->ext->ooo) && !f->ece));
+	check_ranges(f);
 	/* Something is under way: a timer must be running. */
 	require(f->state != FLOW_OPEN || f->snd_una == f->snd_nxt || f->rto_at);
 }
@@ -101,6 +133,9 @@ static void check_sent(struct world *w)
 		require(frame_tcp_checksum_ok(&fr));
 		require(csum_fold(csum_add(frame_ip4(&fr), 20, 0)) == 0);
 		require(fr.payload_len <= 500);
+		require(!fr.payload_len ||
+			fr.payload - fr.l4 + fr.payload_len <=
+				20u + (w->p.timestamps ? 12 : 0) + 500);
 		if (f)
 			require(seq_leq(ntohl(frame_tcp(&fr)->ack_seq),
 					f->rcv_nxt + f->rcv_fin));
@@ -161,6 +196,8 @@ static void step_segment(struct world *w, struct input *in)
 		seq += take(in, 4);
 	if (what & 8)
 		ack += take(in, 4);
+	if (what & 64)
+		seq += take(in, 1) * 16;
 	ts[1] = htonl(1000 + (w->now_ns >> 20) + (int8_t)take(in, 1));
 	ts[2] = htonl(take(in, 2));
 	olen = olen == 3 ? take(in, 1) % 11 : 3;
@@ -168,6 +205,7 @@ static void step_segment(struct world *w, struct input *in)
 	ip->ihl = 5;
 	ip->tot_len = htons(40 + olen * 4 + len);
 	ip->ttl = 3;
+	ip->tos = what >> 7 ? take(in, 1) : 0;
 	ip->protocol = IPPROTO_TCP;
 	memcpy(&ip->saddr, w->p.key.peer, 4);
 	memcpy(&ip->daddr, w->p.key.local, 4);
@@ -193,7 +231,17 @@ static void step_segment(struct world *w, struct input *in)
 	if (what & 32 && frame_parse(&fr, b, fr.len) == FRAME_TCP &&
 	    frame_tcp_checksum_ok(&fr))
 		return;
-	queue_mem_push(w->q, b, 54 + olen * 4 + len);
+	len += 54 + olen * 4;
+	memcpy(w->past[w->n_past % PAST].frame, b, len);
+	w->past[w->n_past++ % PAST].len = len;
+	queue_mem_push(w->q, b, len);
+}
+
+static void step_again(struct world *w, struct input *in)
+{
+	uint32_t i = take(in, 1) % PAST;
+
+	queue_mem_push(w->q, w->past[i].frame, w->past[i].len);
 }
 
 static void step_raw(struct world *w, struct input *in)
@@ -261,6 +309,9 @@ static void step(struct world *w, struct input *in)
 		step_segment(w, in);
 		step_segment(w, in);
 		break;
+	case 4:
+		step_again(w, in);
+		break;
 	default:
 		step_segment(w, in);
 		break;
@@ -276,7 +327,7 @@ static void step(struct world *w, struct input *in)
  * ------------------------------------------------------------------------------
  */
 
-static void set_up(struct world *w, bool ts)
+static void set_up(struct world *w, uint32_t how)
 {
 	struct fp_config cfg = {
 		.max_flows = 2, .cpu = -1, .now_ns = fake_now, .now_arg = w};
@@ -309,7 +360,9 @@ static void set_up(struct world *w, bool ts)
 		.rcv_wup = ISN,
 		.rcv_wnd = BUF,
 		.snd_mss = 500,
-		.timestamps = ts,
+		.timestamps = how & 1,
+		.sack = !(how & 2),
+		.ecn = how & 4,
 		.rcv_wscale = 2,
 		.ttl = 64,
 	};
@@ -342,7 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = {data, data + size};
 	struct world w;
 
-	set_up(&w, take(&in, 1) & 1);
+	set_up(&w, take(&in, 1));
 	while (in.p < in.end)
 		step(&w, &in);
 	tear_down(&w);
