@@ -248,6 +248,7 @@ static void tx_report(struct flow *f, struct options *o, uint32_t room)
 {
 	uint32_t most = sack_blocks(f, room), n, i;
 	struct sack_block b[SEG_SACK_MAX];
+	uint8_t *p;
 
 	o->len = 0;
 	if (!most)
@@ -257,9 +258,9 @@ static void tx_report(struct flow *f, struct options *o, uint32_t room)
 	o->bytes[0] = o->bytes[1] = TCPOPT_NOP;
 	o->bytes[2] = TCPOPT_SACK;
 	o->bytes[3] = o->len - 2;
-	for (i = 0; i < n; i++) {
-		put32(o->bytes + SACK_HEAD + 8 * i, htonl(b[i].start));
-		put32(o->bytes + SACK_HEAD + 8 * i + 4, htonl(b[i].end));
+	for (i = 0, p = o->bytes + SACK_HEAD; i < n; i++, p += sizeof(*b)) {
+		put32(p, htonl(b[i].start));
+		put32(p + 4, htonl(b[i].end));
 	}
 	o->sum = csum_add(o->bytes, o->len, 0);
 	/* A duplicate is reported once. */
