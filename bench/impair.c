@@ -35,10 +35,11 @@
  * error, and the exit status 1: the hosts' offloads must be off (tx, gso, gro,
  * tso), and the machine must keep up.
  *
- * One thread, which sleeps when nothing is due. A frame that goes at once is
- * sent from the receive ring; one that waits is copied into a pool of
- * POOL_FRAMES, shared by both directions, whose pages are touched only as they
- * are needed.
+ * One thread, which sleeps when nothing is due. Delayed frames that follow each
+ * other closely leave together, the first of them up to GAP_NS late, none
+ * early. A frame that goes at once is sent from the receive ring; one that
+ * waits is copied into a pool of POOL_FRAMES, shared by both directions, whose
+ * pages are touched only as they are needed.
  */
 #include "bench/delayline.h"
 #include "bench/impairment.h"
@@ -59,6 +60,7 @@
 #include <unistd.h>
 
 #define POOL_FRAMES 131072u
+#define GAP_NS 50000u	/* from one delayed frame's leaving to the next */
 #define BUSY_ROUNDS 16u /* between looks at signals and the control socket */
 #define MESSAGE_MAX 4096u
 #define NS_PER_S 1000000000ull
@@ -93,6 +95,7 @@ static struct control {
 } control = {-1, -1, NULL};
 
 static const char *stats_path;
+static uint64_t due_sent_ns; /* when delayed frames left last */
 static volatile sig_atomic_t stopped, stats_wanted;
 
 /* ---- pool ---------------------------------------------------------------- */
@@ -149,6 +152,7 @@ static void send_due(struct direction *d, uint64_t now)
 	while (delayline_take(&d->line, now, &f)) {
 		frame_send(d, f.data, f.len);
 		d->leaving[d->n_leaving++] = f.data;
+		due_sent_ns = now;
 	}
 }
 
@@ -392,6 +396,8 @@ static struct timespec *timeout_until_due(struct timespec *ts)
 	}
 	if (next == UINT64_MAX)
 		return NULL;
+	if (next < due_sent_ns + GAP_NS)
+		next = due_sent_ns + GAP_NS;
 	next = next > now ? next - now : 0;
 	ts->tv_sec = (time_t)(next / NS_PER_S);
 	ts->tv_nsec = (long)(next % NS_PER_S);
