@@ -66,7 +66,9 @@ SERVICE_SRCS = $(call srcs,bpf) $(call srcs,tap) $(call srcs,fastpath) \
 LIBSOCK_SRCS = $(call srcs,libsock)
 EXAMPLE_SRCS = $(call srcs,libsock/examples)
 BENCH_HELP_SRCS = bench/measure.c
-BENCH_SRCS = $(filter-out $(BENCH_HELP_SRCS),$(call srcs,bench))
+IMPAIR_SRCS = bench/impairment.c bench/impairment_spec.c bench/delayline.c \
+	bench/port.c
+BENCH_SRCS = $(filter-out $(BENCH_HELP_SRCS) $(IMPAIR_SRCS),$(call srcs,bench))
 UNIT_SRCS = $(wildcard tests/unit/*/test_*.c)
 UNIT_HELP_SRCS = $(filter-out $(UNIT_SRCS),$(wildcard tests/unit/*/*.c tests/unit/*.c))
 NET_SRCS = $(call srcs,tests/net)
@@ -141,6 +143,8 @@ $B/tas-xdp: $B/slowpath/main.o $B/libservice.a
 $B/%: $B/libsock/examples/%.o $B/libsock.a
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
+
+$B/bench/impair: $(call objs,$(IMPAIR_SRCS))
 
 $B/bench/%: $B/bench/%.o $(call objs,$(BENCH_HELP_SRCS)) \
 		$B/libservice.a $B/libsock.a

@@ -8,11 +8,26 @@
 #   p0 ================= veth ================= s0 (no address: the service
 #   plain kernel TCP, tx off                    holds them on tas0)
 #
+# With a bad wire in between (testbed_up_impaired), where bench/impair.c carries
+# the frames:
+#
+#   p0 == veth == i0  mid  i1 == veth == s0
+#
+# All four ends are without offloads then: only whole frames with checksums pass.
+#
 # Everything is named after this shell's pid and removed when it exits, also
 # after a failure or a signal. Processes are ended by the pids that were
 # recorded with testbed_own.
 #
 #   testbed_up [QUEUES]      make the hosts
+#   testbed_up_impaired [QUEUES]   with mid in between; no frame passes before
+#   impair_start [TO_SERVER [TO_PEER]]
+#                            SPECs as in bench/impair.c; IMPAIR_SEED is the seed
+#   impair_set to-server|to-peer SPEC   changes what SPEC names
+#   impair_value NAME        a counter, as to_server_lost
+#   impair_unplanned         frames lost on the way that no SPEC asked for
+#   impair_stop              its exit status: 1 if a frame was lost unasked;
+#                            the counters stay in $TB_DIR/impair.stats
 #   in_peer CMD, in_server CMD   run CMD there (this shell waits for it)
 #   server_address_kernel    the addresses on s0: Linux alone
 #   server_address_none      s0 without addresses again
@@ -24,6 +39,7 @@
 
 TB_PEER=tas-$$-peer
 TB_SERVER=tas-$$-server
+TB_MID=tas-$$-mid
 # shellcheck disable=SC2034 # for those who source this file
 PEER4=10.9.0.1 SERVER4=10.9.0.2 PEER6=fd09::1 SERVER6=fd09::2
 : "${BUILD:=.build}"
@@ -32,9 +48,12 @@ TB_PIDS=()
 TB_HOOKS=()
 DAEMON_PID=
 DAEMON_CPUS=
+IMPAIR_PID=
+IMPAIR_CPUS=
 
 in_peer() { nsenter --net="/run/netns/$TB_PEER" "$@"; }
 in_server() { nsenter --net="/run/netns/$TB_SERVER" "$@"; }
+in_mid() { nsenter --net="/run/netns/$TB_MID" "$@"; }
 testbed_own() { TB_PIDS+=("$1"); }
 testbed_disown() {
 	local pid left=()
@@ -61,12 +80,12 @@ testbed_down() {
 	for i in "${TB_HOOKS[@]}"; do eval "$i"; done
 	ip netns del "$TB_PEER" 2>/dev/null
 	ip netns del "$TB_SERVER" 2>/dev/null
+	ip netns del "$TB_MID" 2>/dev/null
 	[ -z "$TB_DIR" ] || rm -rf "$TB_DIR"
 	exit "$status"
 }
 
-testbed_up() {
-	local queues=${1:-1} ns
+testbed_begin() {
 	if [ "$(id -u)" != 0 ]; then
 		echo "network namespaces need root: run this as root" >&2
 		exit 1
@@ -76,9 +95,18 @@ testbed_up() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	ip netns add "$TB_PEER" && ip netns add "$TB_SERVER" || exit 1
-	in_server ip link add s0 numtxqueues "$queues" numrxqueues "$queues" \
-		type veth peer name p0 numtxqueues "$queues" \
-		numrxqueues "$queues" netns "$TB_PEER" || exit 1
+}
+
+# testbed_wire NS DEVICE NS DEVICE QUEUES
+testbed_wire() {
+	ip -n "$1" link add "$2" numtxqueues "$5" numrxqueues "$5" \
+		type veth peer name "$4" numtxqueues "$5" numrxqueues "$5" \
+		netns "$3" || exit 1
+}
+
+# Both hosts, once their wire is there
+testbed_hosts() {
+	local ns
 	for ns in "$TB_PEER" "$TB_SERVER"; do
 		nsenter --net="/run/netns/$ns" sh -c '
 			ip link set lo up
@@ -95,6 +123,81 @@ testbed_up() {
 		ip link set p0 up" || exit 1
 	in_server sh -c "sysctl -qw net.ipv6.conf.s0.addr_gen_mode=1
 		ip link set s0 up" || exit 1
+}
+
+testbed_up() {
+	testbed_begin
+	testbed_wire "$TB_SERVER" s0 "$TB_PEER" p0 "${1:-1}"
+	testbed_hosts
+}
+
+testbed_up_impaired() {
+	local dev offloads="tx off gso off gro off tso off"
+	testbed_begin
+	ip netns add "$TB_MID" || exit 1
+	testbed_wire "$TB_PEER" p0 "$TB_MID" i0 "${1:-1}"
+	testbed_wire "$TB_SERVER" s0 "$TB_MID" i1 "${1:-1}"
+	# mid speaks nothing itself
+	in_mid sysctl -qw net.ipv6.conf.all.disable_ipv6=1 \
+		net.ipv6.conf.default.disable_ipv6=1
+	for dev in i0 i1; do
+		# shellcheck disable=SC2086
+		in_mid sh -c "ethtool -K $dev $offloads >/dev/null
+			ip link set $dev arp off up" || exit 1
+	done
+	# shellcheck disable=SC2086
+	in_peer ethtool -K p0 $offloads >/dev/null
+	# shellcheck disable=SC2086
+	in_server ethtool -K s0 $offloads >/dev/null
+	testbed_hosts
+}
+
+impair_start() {
+	local word
+	mkfifo "$TB_DIR/impair.ready"
+	# Not in_mid: a function's pid would be that of a shell around it.
+	# shellcheck disable=SC2086
+	nsenter --net="/run/netns/$TB_MID" \
+		${IMPAIR_CPUS:+taskset -c $IMPAIR_CPUS} "$BUILD/bench/impair" \
+		--seed "${IMPAIR_SEED:-1}" --stats "$TB_DIR/impair.stats" \
+		--control "$TB_DIR/impair.control" --to-server "${1:-}" \
+		--to-peer "${2:-}" i0 i1 >"$TB_DIR/impair.ready" \
+		2>"$TB_DIR/impair.log" &
+	IMPAIR_PID=$!
+	testbed_own $IMPAIR_PID
+	read -r -t 20 word <"$TB_DIR/impair.ready" || word=
+	rm -f "$TB_DIR/impair.ready"
+	if [ "$word" != ready ]; then
+		echo "impair did not start:" >&2
+		cat "$TB_DIR/impair.log" >&2
+		return 1
+	fi
+}
+
+impair_tell() { "$BUILD/bench/impair" --tell "$TB_DIR/impair.control" "$@"; }
+impair_set() { impair_tell "$@" >/dev/null; }
+impair_value() {
+	impair_tell stats | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+# What a veth dropped because its other end was full counts at the sender.
+impair_unplanned() {
+	# shellcheck disable=SC2016
+	{ impair_tell stats | grep -oE '_unplanned=[0-9]+' | cut -d= -f2
+	  in_peer awk '$1 == "p0:" { print $13 }' /proc/net/dev
+	  in_server awk '$1 == "s0:" { print $13 }' /proc/net/dev; } |
+		awk '{ n += $1 } END { print n + 0 }'
+}
+
+impair_stop() {
+	[ -n "$IMPAIR_PID" ] || return 0
+	kill -TERM "$IMPAIR_PID" 2>/dev/null
+	wait "$IMPAIR_PID"
+	local status=$?
+	testbed_disown "$IMPAIR_PID"
+	IMPAIR_PID=
+	[ $status = 0 ] || cat "$TB_DIR/impair.log" >&2
+	return $status
 }
 
 server_address_kernel() {
