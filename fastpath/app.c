@@ -239,8 +239,12 @@ static inline const char *command_data(struct fp_core *c, struct flow *f,
 }
 
 static noinline void command_flags(struct fp_core *c, struct flow *f,
-				   uint32_t flags)
+				   uint32_t flags, uint32_t len)
 {
+	if (len) {
+		f->more = flags & XTS_F_MORE;
+		flow_judge(f);
+	}
 	if (flags & XTS_F_SHUT_WR)
 		f->shut_wr = true;
 	if (flags & XTS_F_CREDITS) {
@@ -259,28 +263,94 @@ static noinline void command_flags(struct fp_core *c, struct flow *f,
 	recovery_drained(c, f);
 }
 
-/* By value, so that the hot path's copy of a command stays in registers. */
-static noinline const char *command_other(struct flow *f, uint32_t type,
-					  uint32_t off, uint32_t len)
+/* The one read of a slot: what the checks see is what is used. */
+static inline void slot_copy(const struct xts_cmd *s, struct xts_cmd *cmd)
 {
-	if (type == XTS_CMD_GROW_TX)
-		return grow_tx_moved(f, off, len);
+#define LOAD(field) cmd->field = __atomic_load_n(&s->field, __ATOMIC_RELAXED)
+	LOAD(type);
+	LOAD(flags);
+	LOAD(flow);
+	LOAD(flow_gen);
+	LOAD(off);
+	LOAD(len);
+	LOAD(credits);
+#undef LOAD
+}
+
+/* Linux has checked the value; here it only must not harm. @name has been read
+ * once from the program's memory. */
+static const char *set_option(struct fp_core *c, struct flow *f,
+			      const struct xts_cmd *cmd, const char *name)
+{
+	uint64_t v = (uint64_t)cmd->credits << 32 | cmd->len;
+
+	switch (cmd->off) {
+	case XTS_OPT_NODELAY:
+		f->nodelay = v;
+		break;
+	case XTS_OPT_CORK:
+		f->cork = v;
+		break;
+	case XTS_OPT_USER_TIMEOUT:
+		f->user_timeout_ms = (uint32_t)v;
+		break;
+	case XTS_OPT_CONGESTION:
+		if (!f->cc_fixed)
+			core_set_cc(c, f, name);
+		break;
+	case XTS_OPT_MAX_PACING_RATE:
+		f->ext->max_pacing_rate = v;
+		break;
+	default:
+		return "unknown option";
+	}
+	flow_judge(f);
+	flow_list(c, f); /* what waited may go now */
 	return NULL;
 }
 
+/* All but SEND. The slot is read anew, once, and judged by that, so that the
+ * hot path's copy stays in registers. */
+static noinline const char *command_other(struct fp_core *c, struct app_ctx *a,
+					  const struct xts_cmd *slot)
+{
+	const char *offence = NULL;
+	char name[XTS_NAME_MAX];
+	struct xts_cmd cmd;
+	struct flow *f;
+	uint32_t i;
+
+	slot_copy(slot, &cmd);
+	if (cmd.type != XTS_CMD_SETOPT && cmd.type != XTS_CMD_INFO &&
+	    cmd.type != XTS_CMD_GROW_TX)
+		return "unknown command";
+	f = command_flow(c, a, &cmd, &offence);
+	if (!f)
+		return offence;
+	if (cmd.type == XTS_CMD_GROW_TX)
+		return grow_tx_moved(f, cmd.off, cmd.len);
+	if (cmd.type == XTS_CMD_INFO) {
+		reply_info(c, f, a);
+		return NULL;
+	}
+	for (i = 0; i < sizeof(name) - 1; i++)
+		name[i] = __atomic_load_n(&slot->name[i], __ATOMIC_RELAXED);
+	name[i] = '\0';
+	return set_option(c, f, &cmd, name);
+}
+
 static inline __attribute__((always_inline)) const char *
-command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd)
+command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd,
+	const struct xts_cmd *slot)
 {
 	const char *offence = NULL;
 	struct flow *f;
 
-	if (unlikely(cmd->type - XTS_CMD_SEND > XTS_CMD_GROW_TX - XTS_CMD_SEND))
-		return "unknown command";
+	if (unlikely(cmd->type != XTS_CMD_SEND))
+		return command_other(c, a, slot);
 	f = command_flow(c, a, cmd, &offence);
 	if (unlikely(!f))
 		return offence;
-	if (unlikely(cmd->type != XTS_CMD_SEND))
-		return command_other(f, cmd->type, cmd->off, cmd->len);
 	if (unlikely(cmd->credits > f->rx_unread - f->pend_len))
 		return "credits for data never delivered";
 	if (cmd->credits) {
@@ -293,37 +363,22 @@ command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd)
 			return offence;
 	}
 	flow_list(c, f);
-	if (unlikely(cmd->flags &
-		     (XTS_F_SHUT_WR | XTS_F_CLOSE | XTS_F_CREDITS)))
-		command_flags(c, f, cmd->flags);
+	if (unlikely((cmd->flags & (XTS_F_SHUT_WR | XTS_F_CLOSE |
+				    XTS_F_CREDITS | XTS_F_MORE)) |
+		     f->more))
+		command_flags(c, f, cmd->flags, cmd->len);
 	return NULL;
 }
 
 /* ---- rings
  * ----------------------------------------------------------------------- */
 
-/* The one read of a slot: what the checks see is what is used. */
-static inline void slot_copy(const struct app_ctx *a, uint32_t n,
-			     struct xts_cmd *cmd)
-{
-	const struct xts_cmd *s = &a->area->cmd[n & (XTS_RING_SLOTS - 1)];
-
-#define LOAD(field) cmd->field = __atomic_load_n(&s->field, __ATOMIC_RELAXED)
-	LOAD(type);
-	LOAD(flags);
-	LOAD(flow);
-	LOAD(flow_gen);
-	LOAD(off);
-	LOAD(len);
-	LOAD(credits);
-#undef LOAD
-}
-
 /* Take up to @max of the @n > 0 commands that wait; their number. */
 static inline __attribute__((always_inline)) unsigned int
 commands_take(struct fp_core *c, struct app_ctx *a, uint32_t n, uint32_t max)
 {
 	const char *offence = NULL;
+	const struct xts_cmd *slot;
 	struct xts_cmd cmd;
 	uint32_t i;
 
@@ -335,8 +390,10 @@ commands_take(struct fp_core *c, struct app_ctx *a, uint32_t n, uint32_t max)
 		n = max;
 	i = 0;
 	do {
-		slot_copy(a, a->cmd_consumer + i, &cmd);
-		offence = command(c, a, &cmd);
+		slot = &a->area->cmd[(a->cmd_consumer + i) &
+				     (XTS_RING_SLOTS - 1)];
+		slot_copy(slot, &cmd);
+		offence = command(c, a, &cmd, slot);
 	} while (++i < n && likely(!offence));
 	a->cmd_consumer += n;
 	__atomic_store_n(&a->area->cmd_index.consumer, a->cmd_consumer,

@@ -54,11 +54,22 @@ static void command_release(struct fp_core *c, struct flow *f)
 	flow_list(c, f);
 }
 
-static void install_cc(struct fp_core *c, struct flow *f, const char *name)
+bool fp_cc_known(const char *name)
+{
+	return cc_find(name) != NULL;
+}
+
+/* As Linux: DCTCP without ECN is Reno. */
+void core_set_cc(struct fp_core *c, struct flow *f, const char *name)
 {
 	const struct cc_ops *ops = *name ? cc_find(name) : &cc_reno;
 
-	cc_set(f, ops ? ops : &cc_reno, c->now_ns);
+	if (!ops)
+		ops = cc_find("cubic");
+	if (!ops || (ops->precise_ecn && !f->ecn))
+		ops = &cc_reno;
+	if (f->cc != ops)
+		cc_set(f, ops, c->now_ns);
 }
 
 static void command_install(struct fp_core *c, const struct fp_msg *m)
@@ -77,7 +88,7 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 	if (f) {
 		f->ctx = m->params->ctx->core_private[c->cfg.index];
 		f->ts_recent_ms = c->now_ms;
-		install_cc(c, f, m->params->cc);
+		core_set_cc(c, f, m->params->cc);
 		e.flow.index = f->index;
 		e.flow.gen = f->gen;
 		flow_view_fill(f, &e.view);

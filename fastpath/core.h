@@ -186,6 +186,8 @@ void core_remove_flow(struct fp_core *c, struct flow *f, enum fp_removed how,
 		      int err);
 
 /* ---- commands.c ---- */
+/* Use the congestion control of that name, or what stands in for it. */
+void core_set_cc(struct fp_core *c, struct flow *f, const char *name);
 bool commands_run(struct fp_core *c);
 
 /* ---- events.c ---- */
@@ -331,6 +333,8 @@ static inline bool app_unread(const struct app_ctx *a)
 void reply_turn(struct fp_core *c);
 /* Tell the program what is pending for the flow, now or when there is room. */
 void reply_flow(struct fp_core *c, struct flow *f);
+/* The flow's numbers, to the context that asked, if they find room. */
+void reply_info(struct fp_core *c, struct flow *f, struct app_ctx *a);
 void reply_relay(struct fp_core *c, struct app_ctx *a,
 		 const struct xts_reply *r);
 /* Contexts whose ring was full: try again. true: something moved. */

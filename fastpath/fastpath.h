@@ -97,13 +97,20 @@ struct flow_params {
 	uint32_t cwnd_segs,
 		ssthresh_segs; /* TCP_INFO; ssthresh >= 2^30: none */
 	uint32_t srtt_us, rttvar_us, rto_us; /* 0: no sample yet */
+	uint32_t min_rtt_us;		     /* the least seen; 0: none */
 	uint8_t snd_wscale, rcv_wscale;
 	bool timestamps;
 	bool sack, ecn; /* negotiated (RFC 2018, RFC 3168) */
-	bool nodelay;
-	char cc[FP_CC_NAME];	  /* TCP_CONGESTION, NUL-terminated; "": reno */
+	bool nodelay, cork;
+	uint8_t mtu_probing;	  /* net.ipv4.tcp_mtu_probing (RFC 4821) */
+	char cc[FP_CC_NAME];	  /* fp_cc_known(), NUL-terminated; "": reno */
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
-	uint32_t ts_offset;	  /* tsval = CLOCK_MONOTONIC ms + this */
+	uint64_t max_pacing_rate; /* SO_MAX_PACING_RATE; 0: no limit */
+	bool cc_fixed; /* the operator's choice: programs can't change it */
+	/* TCP_INFO's of before: the flow counts on from there. */
+	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+	uint32_t total_retrans, delivered, delivered_ce, dsack_dups;
+	uint32_t ts_offset; /* tsval = CLOCK_MONOTONIC ms + this */
 	uint32_t ts_recent;
 	uint8_t ttl, tos;      /* of Linux's frames; hop limit, traffic class */
 	uint32_t flow_label;   /* IPv6, host byte order */
@@ -233,6 +240,9 @@ void fp_core_destroy(struct fp_core *c);
  * something. */
 bool fp_core_turn(struct fp_core *c);
 const struct fp_counters *fp_core_counters(const struct fp_core *c);
+
+/* Is there a congestion control of this name (as in TCP_CONGESTION)? */
+bool fp_cc_known(const char *name);
 
 /* Slow path's side; all from its one thread, none blocks. */
 struct fp_msg *fp_cmd_reserve(struct fp_core *c); /* NULL: full */

@@ -176,8 +176,8 @@ void flow_judge(struct flow *f)
 	f->plain = 0;
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
 	    !f->closing && !f->copy_ack && !f->ext->loss.in_recovery &&
-	    !f->persist && f->snd_cur == f->snd_nxt && !f->ece &&
-	    !reassembly_busy(&f->ext->ooo))
+	    !f->persist && !f->cork && !f->more && f->snd_cur == f->snd_nxt &&
+	    !f->ece && !reassembly_busy(&f->ext->ooo))
 		f->plain = f->hdr_len;
 }
 
@@ -250,6 +250,26 @@ void flow_set_rx_size(struct flow *f, uint32_t size)
 	f->wnd_max = f->wnd_field << f->rcv_wscale;
 }
 
+static void init_options(struct flow *f, const struct flow_params *p)
+{
+	f->nodelay = p->nodelay;
+	f->cork = p->cork;
+	f->mtu_probing = p->mtu_probing;
+	f->cc_fixed = p->cc_fixed;
+	f->user_timeout_ms = p->user_timeout_ms;
+	f->ext->max_pacing_rate = p->max_pacing_rate;
+	f->ext->before = (struct flow_before){
+		.bytes_acked = p->bytes_acked,
+		.bytes_received = p->bytes_received,
+		.bytes_sent = p->bytes_sent,
+		.bytes_retrans = p->bytes_retrans,
+		.total_retrans = p->total_retrans,
+		.delivered = p->delivered,
+		.delivered_ce = p->delivered_ce,
+		.dsack_dups = p->dsack_dups,
+	};
+}
+
 static void init_receiver(struct flow *f, const struct flow_params *p)
 {
 	flow_set(f, rcv_nxt, p->rcv_nxt);
@@ -306,6 +326,7 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	memset(f->ext, 0, sizeof(*f->ext));
 	init_sender(f, p);
 	init_receiver(f, p);
+	init_options(f, p);
 	flow_template_init(f, p);
 	f->pend_rare = PEND_OFFLOADED;
 	f->state = FLOW_HOLD;

@@ -45,6 +45,12 @@ enum flow_state {
 	FLOW_GONE, /* removed; its last reply waits for room in the ring */
 };
 
+/* What Linux had counted before the flow was installed, see flow_params. */
+struct flow_before {
+	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+	uint32_t total_retrans, delivered, delivered_ce, dsack_dups;
+};
+
 /* What of a flow only cold code touches and would not fit beside the rest: an
  * array of its own, of zero pages until first used. */
 struct flow_ext {
@@ -55,6 +61,8 @@ struct flow_ext {
 	struct reassembly ooo;
 	struct grow grow;
 	uint32_t snd_wnd_max; /* MAX.SND.WND (RFC 5961 5.2) as cold code saw */
+	uint64_t max_pacing_rate; /* SO_MAX_PACING_RATE; 0: no limit */
+	struct flow_before before;
 };
 
 struct flow {
@@ -142,10 +150,16 @@ struct flow {
 	uint32_t ssthresh; /* bytes */
 	uint32_t cwnd_acked;
 	uint32_t srtt8_us, rttvar4_us; /* times 8 and 4; srtt8 0: no sample */
-	uint32_t oow_ms; /* last ACK in answer to an odd empty segment */
-	bool sack;	 /* negotiated (RFC 2018) */
-	bool ecn;	 /* negotiated (RFC 3168) */
-	bool ece;	 /* CE arrived: our segments say so by ECE */
+	uint32_t oow_ms;     /* last ACK in answer to an odd empty segment */
+	bool sack;	     /* negotiated (RFC 2018) */
+	bool ecn;	     /* negotiated (RFC 3168) */
+	bool nodelay;	     /* TCP_NODELAY: no Nagle */
+	bool cork;	     /* TCP_CORK: less than a segment waits */
+	bool more;	     /* MSG_MORE: the same until the next data */
+	bool cc_fixed;	     /* XTS_OPT_CONGESTION changes nothing */
+	uint8_t mtu_probing; /* net.ipv4.tcp_mtu_probing */
+	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
+	bool ece;		  /* CE arrived: our segments say so by ECE */
 	const struct cc_ops *cc;
 	struct flow_ext *ext;
 	struct app_ctx *move_to;   /* FP_CMD_MOVE waits for room in the ring */

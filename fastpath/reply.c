@@ -20,6 +20,7 @@
  * that leaves more unread breaks the contract.
  */
 #include "fastpath/core.h"
+#include "fastpath/info.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -42,6 +43,20 @@ static inline struct xts_reply *slot_get(struct fp_core *c, struct app_ctx *a)
 			return NULL;
 	}
 	return &a->area->reply[a->reply_producer & (XTS_RING_SLOTS - 1)];
+}
+
+/* Are @n slots free? As slot_get(). */
+static bool room_for(struct fp_core *c, struct app_ctx *a, uint32_t n)
+{
+	uint32_t seen = __atomic_load_n(&a->area->reply_index.consumer,
+					__ATOMIC_ACQUIRE);
+
+	if (a->reply_producer - seen > XTS_RING_SLOTS) {
+		app_offend(c, a, "reply consumer out of range");
+		return false;
+	}
+	a->reply_consumer = seen;
+	return XTS_RING_SLOTS - (a->reply_producer - seen) >= n;
 }
 
 static inline void slot_put(struct fp_core *c, struct app_ctx *a)
@@ -224,6 +239,89 @@ void reply_turn(struct fp_core *c)
 	}
 	c->n_telling = 0;
 	reply_publish(c);
+}
+
+/* ---- numbers ---------------------------------------------------------------
+ */
+
+static uint32_t ms_ago(uint64_t ns)
+{
+	return ns == UINT64_MAX ? UINT32_MAX : (uint32_t)(ns / 1000000);
+}
+
+static void info_convert(const struct flow *f, const struct fp_info *i,
+			 struct xts_info *x)
+{
+	const struct flow_before *b = &f->ext->before;
+
+	*x = (struct xts_info){
+		.pacing_rate = i->pacing_rate,
+		.delivery_rate = i->delivery_rate,
+		.bytes_acked = b->bytes_acked + i->bytes_acked,
+		.bytes_received = b->bytes_received + i->bytes_received,
+		.bytes_sent = b->bytes_sent + i->bytes_sent,
+		.bytes_retrans = b->bytes_retrans + i->bytes_retrans,
+		.total_retrans = b->total_retrans + i->total_retrans,
+		.delivered = b->delivered + i->delivered,
+		.delivered_ce = b->delivered_ce + i->delivered_ce,
+		.dsack_dups = b->dsack_dups + i->dsack_dups,
+#define SAME(field) .field = i->field
+		SAME(ca_state),
+		SAME(retransmits),
+		SAME(probes),
+		SAME(backoff),
+		SAME(rto),
+		SAME(ato),
+		SAME(snd_mss),
+		SAME(rcv_mss),
+		SAME(unacked),
+		SAME(sacked),
+		SAME(lost),
+		SAME(retrans),
+		SAME(rtt),
+		SAME(rttvar),
+		SAME(min_rtt),
+		SAME(rcv_rtt),
+		SAME(snd_ssthresh),
+		SAME(snd_cwnd),
+		SAME(reordering),
+		SAME(rcv_space),
+		SAME(rcv_ssthresh),
+		SAME(snd_wnd),
+		SAME(rcv_wnd),
+		SAME(notsent_bytes),
+		SAME(delivery_rate_app_limited),
+		SAME(reord_seen),
+		SAME(total_rto),
+		SAME(total_rto_recoveries),
+		SAME(total_rto_time),
+#undef SAME
+		.last_data_sent = ms_ago(i->ago_data_sent_ns),
+		.last_data_recv = ms_ago(i->ago_data_rcvd_ns),
+	};
+}
+
+void reply_info(struct fp_core *c, struct flow *f, struct app_ctx *a)
+{
+	struct xts_info x;
+	struct fp_info i;
+	uint32_t n;
+
+	/* All parts or none. */
+	if (!room_for(c, a, XTS_INFO_PARTS))
+		return;
+	flow_info_fill(f, c->now_ns, &i);
+	info_convert(f, &i, &x);
+	for (n = 0; n < XTS_INFO_PARTS; n++) {
+		struct xts_reply *r = slot_get(c, a);
+
+		r->type = XTS_REPLY_INFO;
+		r->flags = n;
+		r->cookie = f->cookie;
+		memcpy((uint8_t *)r + offsetof(struct xts_reply, off),
+		       (uint8_t *)&x + n * XTS_INFO_PART, XTS_INFO_PART);
+		slot_put(c, a);
+	}
 }
 
 /* ---- rings that were full

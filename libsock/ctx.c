@@ -215,7 +215,7 @@ bool xctx_flush(struct xctx *c)
 	return all;
 }
 
-bool xctx_setopt(struct xctx *c, struct xsock *s, uint32_t flags)
+bool xctx_command(struct xctx *c, struct xsock *s, const struct xts_cmd *what)
 {
 	struct xring *ring = &c->ring[s->core];
 	struct xts_cmd *cmd;
@@ -225,9 +225,7 @@ bool xctx_setopt(struct xctx *c, struct xsock *s, uint32_t flags)
 	cmd = cmd_reserve(ring);
 	if (!cmd)
 		return false;
-	memset(cmd, 0, sizeof(*cmd));
-	cmd->type = XTS_CMD_SETOPT;
-	cmd->flags = flags;
+	*cmd = *what;
 	cmd->flow = s->flow;
 	cmd->flow_gen = s->flow_gen;
 	cmd_submit(ring);

@@ -108,8 +108,9 @@ void xctx_flush_sock(struct xctx *c, struct xsock *s);
 /* Lock held: s->tx_grow, as soon as everything is told. */
 void xctx_grow_tx(struct xctx *c, struct xsock *s);
 void xctx_mark_dirty(struct xctx *c, struct xsock *s);
-/* Lock held: a command that isn't SEND; false: the ring is full. */
-bool xctx_setopt(struct xctx *c, struct xsock *s, uint32_t flags);
+/* Lock held: a command that isn't SEND; its flow is filled in. false: the ring
+ * is full. */
+bool xctx_command(struct xctx *c, struct xsock *s, const struct xts_cmd *cmd);
 /* Lock held on entry and return: waits until something changed. 0, -EINTR, or
  * -EAGAIN when deadline_ns (CLOCK_MONOTONIC) has passed. */
 int xctx_wait(struct xctx *c, uint64_t deadline_ns);

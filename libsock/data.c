@@ -15,7 +15,7 @@
  * still has to send, is free, so that it does not send slivers.
  *
  * Not here: urgent data (MSG_OOB: EOPNOTSUPP, EINVAL), the error queue (goes
- * to the kernel socket). MSG_MORE is taken and has no effect.
+ * to the kernel socket).
  */
 #include "libsock/service.h"
 
@@ -345,6 +345,9 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 		n = put(s, &from, len - done);
 		if (n) {
 			done += n;
+			s->cmd_flags &= ~XTS_F_MORE;
+			if (flags & MSG_MORE)
+				s->cmd_flags |= XTS_F_MORE;
 			xctx_flush_sock(*cp, s);
 			continue;
 		}
@@ -439,6 +442,7 @@ static inline bool send_hot(struct xsock *s, const void *buf, size_t len)
 		s->tx_off = (s->tx_off + (uint32_t)len) & (s->tx_size - 1);
 		s->tx_used += (uint32_t)len;
 		s->tx_unsent += (uint32_t)len;
+		s->cmd_flags &= ~XTS_F_MORE;
 		xctx_flush_sock(c, s);
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -451,7 +455,7 @@ ssize_t xts_send(int s, const void *buf, size_t len, int flags)
 
 	if (!sock)
 		return -1;
-	if (!(flags & MSG_OOB) && send_hot(sock, buf, len))
+	if (!(flags & (MSG_OOB | MSG_MORE)) && send_hot(sock, buf, len))
 		return (ssize_t)len;
 	return xts_sendto(s, buf, len, flags, NULL, 0);
 }

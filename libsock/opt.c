@@ -2,11 +2,16 @@
 /*
  * opt.c - options, ioctl, fcntl and names
  *
- * Every option is set on the shadow socket, which stays the place to ask. Those
- * that the library itself acts on (time-outs, SO_RCVLOWAT, O_NONBLOCK) are
- * noted in the socket too; TCP_NODELAY is passed on to the service. What the
- * shadow can't know of an offloaded connection is answered from the socket:
- * SO_ERROR and the queue lengths.
+ * Every option is set on the shadow socket, which checks it and stays the place
+ * to ask. Those that the library itself acts on (time-outs, SO_RCVLOWAT,
+ * O_NONBLOCK) are noted in the socket too; those that the fast path acts on are
+ * passed on to it as Linux took them (what Linux rounds or clamps is read
+ * back). Keepalive is Linux's own: its timers run on the shadow. What the
+ * shadow can't know of an offloaded connection is answered from the socket
+ * (SO_ERROR, the queue lengths) or by the fast path (TCP_INFO).
+ *
+ * TCP_INFO: the shadow's, with the fast path's numbers in the places of those
+ * that Linux stopped counting. Without an answer in time it is the shadow's.
  */
 #include "libsock/service.h"
 
@@ -22,6 +27,9 @@
 #include <unistd.h>
 
 #define ANSWER_NS 100000000u /* to a question for credits */
+#define INFO_NS 20000000u    /* to one for TCP_INFO */
+#define INFO_AGAIN_NS 2000000u
+#define DECIDED_NS 1000000000u /* the service on an offload */
 
 /* OFFLOADED: its context, locked. The decision is not waited for. */
 static struct xctx *lock_offloaded(struct xsock *s)
@@ -39,6 +47,176 @@ static struct xctx *lock_offloaded(struct xsock *s)
 	return NULL;
 }
 
+/* ---- TCP_INFO ----------------------------------------------------------- */
+
+/* The kernel's struct tcp_info goes on where libc's ends; a newer kernel's goes
+ * on further. */
+struct long_info {
+	struct tcp_info base;
+	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+	uint32_t segs_out, segs_in;
+	uint32_t notsent_bytes;
+	uint32_t min_rtt, data_segs_in, data_segs_out;
+	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
+	uint32_t delivered, delivered_ce;
+	uint64_t bytes_sent, bytes_retrans;
+	uint32_t dsack_dups, reord_seen;
+	uint32_t rcv_ooopack;
+	uint32_t snd_wnd, rcv_wnd, rehash;
+	uint16_t total_rto, total_rto_recoveries;
+	uint32_t total_rto_time;
+};
+static_assert(offsetof(struct long_info, pacing_rate) == 104, "libc's part");
+static_assert(offsetof(struct long_info, total_rto) == 240, "kernel's layout");
+
+static uint8_t u8(uint32_t v)
+{
+	return v < UINT8_MAX ? (uint8_t)v : UINT8_MAX;
+}
+
+static void info_base(struct tcp_info *b, const struct xts_info *x)
+{
+	b->tcpi_ca_state = u8(x->ca_state);
+	b->tcpi_retransmits = u8(x->retransmits);
+	b->tcpi_probes = u8(x->probes);
+	b->tcpi_backoff = u8(x->backoff);
+	b->tcpi_rto = x->rto;
+	if (x->ato)
+		b->tcpi_ato = x->ato;
+	b->tcpi_snd_mss = x->snd_mss;
+	if (x->rcv_mss)
+		b->tcpi_rcv_mss = x->rcv_mss;
+	b->tcpi_unacked = x->unacked;
+	b->tcpi_sacked = x->sacked;
+	b->tcpi_lost = x->lost;
+	b->tcpi_retrans = x->retrans;
+	if (x->last_data_sent < b->tcpi_last_data_sent)
+		b->tcpi_last_data_sent = x->last_data_sent;
+	if (x->last_data_recv < b->tcpi_last_data_recv)
+		b->tcpi_last_data_recv = x->last_data_recv;
+	if (x->rtt) {
+		b->tcpi_rtt = x->rtt;
+		b->tcpi_rttvar = x->rttvar;
+	}
+	b->tcpi_snd_ssthresh = x->snd_ssthresh;
+	b->tcpi_snd_cwnd = x->snd_cwnd;
+	if (x->reordering)
+		b->tcpi_reordering = x->reordering;
+	if (x->rcv_rtt)
+		b->tcpi_rcv_rtt = x->rcv_rtt;
+	if (x->rcv_space)
+		b->tcpi_rcv_space = x->rcv_space;
+	if (x->rcv_ssthresh)
+		b->tcpi_rcv_ssthresh = x->rcv_ssthresh;
+	b->tcpi_total_retrans = x->total_retrans;
+}
+
+static void info_merge(struct long_info *i, const struct xts_info *x)
+{
+	info_base(&i->base, x);
+	i->pacing_rate = x->pacing_rate;
+	i->bytes_acked = x->bytes_acked;
+	i->bytes_received = x->bytes_received;
+	i->bytes_sent = x->bytes_sent;
+	i->bytes_retrans = x->bytes_retrans;
+	i->notsent_bytes = x->notsent_bytes;
+	if (x->min_rtt < i->min_rtt)
+		i->min_rtt = x->min_rtt;
+	if (x->delivery_rate)
+		i->delivery_rate = x->delivery_rate;
+	i->delivered = x->delivered;
+	i->delivered_ce = x->delivered_ce;
+	i->dsack_dups = x->dsack_dups;
+	i->reord_seen += x->reord_seen;
+	i->snd_wnd = x->snd_wnd;
+	i->rcv_wnd = x->rcv_wnd;
+	i->total_rto += (uint16_t)x->total_rto;
+	i->total_rto_recoveries += (uint16_t)x->total_rto_recoveries;
+	i->total_rto_time += x->total_rto_time;
+}
+
+/* Asks until the answer is in *x. Lock held on entry and, where a context is
+ * returned, on return. */
+static struct xctx *info_await(struct xctx *c, struct xsock *s,
+			       struct xts_info *x, uint64_t end)
+{
+	static const struct xts_cmd ask = {.type = XTS_CMD_INFO};
+	uint64_t now, again = 0;
+
+	while (c && !s->gone && s->info == x &&
+	       s->info_parts < XTS_INFO_PARTS) {
+		now = xclock_ns();
+		if (now >= end)
+			break;
+		if (now >= again && xctx_command(c, s, &ask))
+			again = now + INFO_AGAIN_NS;
+		xctx_wait(c, again < end ? again : end);
+		pthread_mutex_unlock(&c->lock);
+		c = lock_offloaded(s); /* moved or closed meanwhile? */
+	}
+	return c;
+}
+
+/* The fast path's numbers; false: it has none, or does not answer. */
+static bool info_ask(struct xsock *s, struct xts_info *x)
+{
+	uint64_t end = xclock_ns() + INFO_NS;
+	uint32_t gen = atomic_load(&s->gen);
+	struct xctx *c = lock_offloaded(s);
+	bool ok = false;
+
+	/* Another thread asks: it will be done soon. */
+	while (c && s->info && !s->gone && xclock_ns() < end) {
+		xctx_wait(c, end);
+		pthread_mutex_unlock(&c->lock);
+		c = lock_offloaded(s);
+	}
+	if (!c)
+		return false;
+	if (!s->info) {
+		s->info = x;
+		s->info_parts = 0;
+		c = info_await(c, s, x, end);
+	}
+	if (!c)
+		c = xsock_lock(s); /* the slot may be another's by now */
+	if (atomic_load(&s->gen) == gen && s->info == x) {
+		ok = c && s->info_parts == XTS_INFO_PARTS;
+		s->info = NULL;
+	}
+	if (c) {
+		xctx_wake(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	return ok;
+}
+
+static int tcp_info(struct xsock *s, void *val, socklen_t *len)
+{
+	uint8_t buf[512] = {0}; /* any kernel's */
+	socklen_t n = sizeof(buf);
+	struct long_info i;
+	struct xts_info x;
+
+	if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, buf, &n))
+		return -1;
+	if (info_ask(s, &x)) {
+		memcpy(&i, buf, sizeof(i));
+		info_merge(&i, &x);
+		memcpy(buf, &i, sizeof(i));
+		/* libc's struct has a hole where this bit-field is */
+		if (x.delivery_rate)
+			buf[7] = (buf[7] & ~1u) |
+				 (x.delivery_rate_app_limited ? 1 : 0);
+	}
+	if (*len > n)
+		*len = n;
+	memcpy(val, buf, *len);
+	return 0;
+}
+
+/* ---- getting and setting ------------------------------------------------ */
+
 int xts_getsockopt(int s, int level, int name, void *val, socklen_t *len)
 {
 	struct xsock *sock = xsock_get(s);
@@ -47,6 +225,9 @@ int xts_getsockopt(int s, int level, int name, void *val, socklen_t *len)
 
 	if (!sock)
 		return -1;
+	if (level == IPPROTO_TCP && name == TCP_INFO &&
+	    xsock_phase(sock) >= XPHASE_OFFLOADED)
+		return tcp_info(sock, val, len);
 	c = level == SOL_SOCKET && name == SO_ERROR ? lock_offloaded(sock)
 						    : NULL;
 	if (!c)
@@ -70,15 +251,15 @@ static void note_timeout(_Atomic uint64_t *where, const void *val)
 					      (uint64_t)tv.tv_usec * 1000u);
 }
 
-/* The service learns of TCP_NODELAY; a full ring is tried again. */
-static void pass_nodelay(struct xsock *s, int on)
+/* The fast path learns of it; a full ring is tried again. */
+static void pass_command(struct xsock *s, const struct xts_cmd *cmd)
 {
 	struct xctx *c = lock_offloaded(s);
 	bool told = !c;
 	int tries;
 
 	for (tries = 0; c && !told && tries < 100; tries++) {
-		told = xctx_setopt(c, s, on ? XTS_F_NODELAY : 0);
+		told = xctx_command(c, s, cmd);
 		if (told)
 			break;
 		pthread_mutex_unlock(&c->lock);
@@ -89,12 +270,70 @@ static void pass_nodelay(struct xsock *s, int on)
 		pthread_mutex_unlock(&c->lock);
 }
 
+/* What the fast path acts on too; 0: nothing that it knows. */
+static uint32_t option_of(int level, int name)
+{
+	if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE)
+		return XTS_OPT_MAX_PACING_RATE;
+	if (level != IPPROTO_TCP)
+		return 0;
+	switch (name) {
+	case TCP_NODELAY:
+		return XTS_OPT_NODELAY;
+	case TCP_CORK:
+		return XTS_OPT_CORK;
+	case TCP_USER_TIMEOUT:
+		return XTS_OPT_USER_TIMEOUT;
+	case TCP_CONGESTION:
+		return XTS_OPT_CONGESTION;
+	}
+	return 0;
+}
+
+/* As the shadow has it now. */
+static void pass_option(struct xsock *s, uint32_t option, int level, int name)
+{
+	struct xts_cmd cmd = {.type = XTS_CMD_SETOPT, .off = option};
+	socklen_t len = sizeof(uint64_t);
+	uint64_t v = 0;
+	uint32_t v32;
+
+	if (option == XTS_OPT_CONGESTION) {
+		len = sizeof(cmd.name);
+		if (getsockopt(s->fd, level, name, cmd.name, &len))
+			return;
+	} else {
+		if (getsockopt(s->fd, level, name, &v, &len))
+			return;
+		memcpy(&v32, &v, sizeof(v32));
+		if (len == sizeof(v32))
+			v = v32;
+		/* The greatest value, of either width, is no limit. */
+		if (option == XTS_OPT_MAX_PACING_RATE &&
+		    (v == UINT64_MAX ||
+		     (len == sizeof(v32) && v32 == UINT32_MAX)))
+			v = 0;
+		cmd.len = (uint32_t)v;
+		cmd.credits = (uint32_t)(v >> 32);
+	}
+	pass_command(s, &cmd);
+}
+
 int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 {
 	struct xsock *sock = xsock_get(s);
+	uint32_t option = option_of(level, name);
 	int v = 0;
 
-	if (!sock || setsockopt(sock->fd, level, name, val, len))
+	if (!sock)
+		return -1;
+	if (option) {
+		/* Did the service read the old value or the new one? */
+		xsock_await(sock, xclock_ns() + DECIDED_NS);
+		if (option != XTS_OPT_NODELAY)
+			atomic_store(&sock->tuned, true);
+	}
+	if (setsockopt(sock->fd, level, name, val, len))
 		return -1;
 	if (len >= sizeof(v))
 		memcpy(&v, val, sizeof(v));
@@ -106,9 +345,10 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 		note_timeout(&sock->sndtimeo_ns, val);
 	else if (level == SOL_SOCKET && name == SO_RCVLOWAT)
 		atomic_store(&sock->rcvlowat, v > 0 ? (uint32_t)v : 1);
-	else if (level == IPPROTO_TCP && name == TCP_NODELAY) {
-		atomic_store(&sock->nodelay, v != 0);
-		pass_nodelay(sock, v);
+	else if (option) {
+		if (option == XTS_OPT_NODELAY)
+			atomic_store(&sock->nodelay, v != 0);
+		pass_option(sock, option, level, name);
 	}
 	return 0;
 }

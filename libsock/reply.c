@@ -17,6 +17,7 @@
 #include "libsock/service.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define RING_MASK (XTS_RING_SLOTS - 1)
 #define CHECK_EVERY 1024u /* drains in vain before we ask for the service */
@@ -168,6 +169,26 @@ static bool reply_declined(struct xctx *c, struct xsock *s,
 	return true;
 }
 
+/* Parts come in a row, so that a set is of one moment; the rest of one that
+ * nobody waits for any more is passed over. */
+static bool reply_info(struct xctx *c, struct xsock *s,
+		       const struct xts_reply *r)
+{
+	if (r->flags >= XTS_INFO_PARTS)
+		return false;
+	if (!s->info || s->info_parts == XTS_INFO_PARTS)
+		return true;
+	if (r->flags == 0)
+		s->info_parts = 0;
+	else if (r->flags != s->info_parts)
+		return true;
+	memcpy((uint8_t *)s->info + r->flags * XTS_INFO_PART,
+	       (const uint8_t *)r + offsetof(struct xts_reply, off),
+	       XTS_INFO_PART);
+	s->info_parts++;
+	return true;
+}
+
 static bool __attribute__((noinline))
 reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 {
@@ -182,6 +203,8 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		return asking && reply_offloaded(c, s, r);
 	case XTS_REPLY_DECLINED:
 		return asking && reply_declined(c, s, r);
+	case XTS_REPLY_INFO:
+		return phase == XPHASE_CLOSING || reply_info(c, s, r);
 	case XTS_REPLY_MOVED:
 		s->moved = true;
 		return phase != XPHASE_ASKING;
@@ -219,7 +242,10 @@ static inline enum taken take_reply(struct xctx *c, const struct xts_reply *r)
 	if (!s)
 		return TAKEN;
 	if (atomic_load_explicit(&s->ctx, memory_order_acquire) != c)
-		return xsock_phase(s) == XPHASE_MOVING ? TAKEN_NOT : TAKEN;
+		return xsock_phase(s) == XPHASE_MOVING &&
+				       r->type != XTS_REPLY_INFO
+			       ? TAKEN_NOT
+			       : TAKEN;
 	if (r->type == XTS_REPLY_RECV &&
 	    !(r->flags & (XTS_F_RESET | XTS_F_CLOSED)) &&
 	    xsock_phase(s) == XPHASE_OFFLOADED && !s->gone)

@@ -558,6 +558,7 @@ void xsvc_inherit(struct xsock *s, struct xsock *listener)
 	atomic_store(&s->sndtimeo_ns, atomic_load(&listener->sndtimeo_ns));
 	atomic_store(&s->nodelay, atomic_load(&listener->nodelay));
 	s->options_known = true;
+	atomic_store(&s->tuned, atomic_load(&listener->tuned));
 }
 
 static bool offload_send(struct xctx *c, struct xsock *s)
@@ -568,7 +569,9 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 				.cookie = xsock_cookie(s)};
 
 	if (atomic_load(&s->nodelay))
-		m.flags = XTS_F_NODELAY;
+		m.flags |= XTS_F_NODELAY;
+	if (atomic_load(&s->tuned))
+		m.flags |= XTS_F_TUNED;
 	return !control_send(svc.current, &m, s->fd);
 }
 

@@ -86,6 +86,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->eof = s->gone = s->listed = s->dirty = false;
 	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
 	s->asked = false;
+	s->info = NULL;
 	s->ep_events = s->ep_flags = 0;
 	s->ep_where = XWHERE_NONE;
 	s->so_error = 0;
@@ -96,6 +97,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->connecting, false);
 	s->accepted = s->options_known = false;
 	atomic_store(&s->nodelay, false);
+	atomic_store(&s->tuned, false);
 	atomic_store(&s->rcvlowat, 1);
 	atomic_store(&s->rcvtimeo_ns, 0);
 	atomic_store(&s->sndtimeo_ns, 0);
@@ -258,6 +260,16 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 	return err;
 }
 
+void xsock_await(struct xsock *s, uint64_t deadline_ns)
+{
+	uint32_t phase;
+
+	do
+		phase = xsock_phase(s);
+	while ((phase == XPHASE_ASKING || phase == XPHASE_MOVING) &&
+	       await_decision(s, deadline_ns) != -EAGAIN);
+}
+
 struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
 {
 	uint32_t gen = atomic_load_explicit(&s->gen, memory_order_relaxed);
@@ -331,6 +343,7 @@ int xts_import(int fd)
 	int type, protocol = 0, flags = fcntl(fd, F_GETFL);
 	enum xts_reason why = XTS_REASON_PENDING;
 	socklen_t len = sizeof(type);
+	int number;
 
 	if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len))
 		return -1;
@@ -342,9 +355,13 @@ int xts_import(int fd)
 		why = XTS_REASON_DISABLED;
 	else if (xsock_tcp_state(fd) == TCP_LISTEN)
 		why = XTS_REASON_LISTENER;
-	return xsock_open(
+	number = xsock_open(
 		fd, why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL, why,
 		flags & O_NONBLOCK);
+	if (number >= 0)
+		atomic_store(&xsock_at((uint32_t)number - XSOCK_FIRST)->tuned,
+			     true);
+	return number;
 }
 
 int xts_bind(int s, const struct sockaddr *addr, socklen_t len)

@@ -64,8 +64,9 @@ struct xsock {
 	int fd;			    /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
 	bool accepted; /* by xts_accept(): the service knows its TCP state */
-	bool options_known; /* the four below are the kernel socket's */
+	bool options_known; /* the five below are the kernel socket's */
 	_Atomic bool nodelay;
+	_Atomic bool tuned; /* others of TCP's may not be what Linux gives */
 	_Atomic uint32_t rcvlowat;
 	_Atomic uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
 	/* Changed by compare-and-swap; the ep_ fields below are under its
@@ -103,6 +104,8 @@ struct xsock {
 	bool moved;   /* MOVING: the old ring is read out */
 	bool kept;    /* reset, the service keeps the buffers for us */
 	bool asked;   /* XTS_F_CREDITS waits for its answer */
+	struct xts_info *info; /* who waits for XTS_REPLY_INFO wants it here */
+	uint32_t info_parts;   /* of it that have come */
 	TAILQ_ENTRY(xsock) ctx_link;
 	struct xsock *free_next; /* under the table's lock */
 };
@@ -181,6 +184,8 @@ int xsock_tcp_state(int fd);
 /* The same; an accepted one counts as established: if it no longer is, the
  * service declines it. */
 int xsock_state(const struct xsock *s);
+/* While the service decides: waits for that, until deadline_ns at most. */
+void xsock_await(struct xsock *s, uint64_t deadline_ns);
 
 void xsock_table_lock(void);
 void xsock_table_unlock(void);

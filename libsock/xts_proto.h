@@ -83,34 +83,51 @@
 #define XTS_F_SHUT_WR 0x4u  /* cmd: FIN behind these data */
 #define XTS_F_CLOSE 0x8u    /* cmd: the socket is closed, last use of flow */
 #define XTS_F_ABORT 0x10u   /* cmd, with CLOSE: reset instead of FIN */
-#define XTS_F_NODELAY 0x20u /* cmd SETOPT: TCP_NODELAY is on */
+#define XTS_F_NODELAY 0x20u /* OFFLOAD: TCP_NODELAY is on */
+#define XTS_F_TUNED 0x400u  /* OFFLOAD: TCP options may differ from defaults */
 #define XTS_F_CLOSED 0x40u  /* reply: answer to CLOSE, nothing follows */
 #define XTS_F_KEEPS 0x80u   /* WELCOME: see XTS_CTL_RELEASE */
 /* cmd: tell me now what the peer has acknowledged (otherwise it comes with
  * data, or when half of the transmit buffer is used); reply: the answer */
 #define XTS_F_CREDITS 0x100u
+#define XTS_F_MORE 0x200u /* cmd: more data follow soon (MSG_MORE) */
 
 enum xts_cmd_type {
 	XTS_CMD_NONE = 0,
 	/* Data and/or receive credits and/or shutdown, close. */
 	XTS_CMD_SEND = 1,
-	/* Connection options: flags. */
+	/* An option of the connection: off is an enum xts_option, len and
+	 * credits its value's lower and upper half, or name. */
 	XTS_CMD_SETOPT = 2,
 	/* The transmit buffer has len bytes from now on, in the large area:
 	 * see GROWN. off: where the first byte not yet acknowledged lay. */
 	XTS_CMD_GROW_TX = 3,
+	/* The connection's numbers: answered by XTS_REPLY_INFO, or not at all
+	 * where the reply ring has no room for that. */
+	XTS_CMD_INFO = 4,
 };
+
+/* The values are those of the socket options that are named likewise. */
+enum xts_option {
+	XTS_OPT_NODELAY = 1,
+	XTS_OPT_CORK,
+	XTS_OPT_USER_TIMEOUT,
+	XTS_OPT_CONGESTION, /* name */
+	XTS_OPT_MAX_PACING_RATE,
+};
+#define XTS_NAME_MAX 16u /* with its NUL */
 
 /* Program -> service, one cache line. */
 struct xts_cmd {
-	uint32_t type;	   /* enum xts_cmd_type */
-	uint32_t flags;	   /* XTS_F_* */
-	uint32_t flow;	   /* flow handle: index on its core */
-	uint32_t flow_gen; /* and its generation */
-	uint32_t off;	   /* data: offset in the transmit buffer */
-	uint32_t len;	   /* data: bytes, 0 for none */
-	uint32_t credits;  /* bytes consumed from the receive buffer */
-	uint32_t reserved[9];
+	uint32_t type;		 /* enum xts_cmd_type */
+	uint32_t flags;		 /* XTS_F_* */
+	uint32_t flow;		 /* flow handle: index on its core */
+	uint32_t flow_gen;	 /* and its generation */
+	uint32_t off;		 /* data: offset in the transmit buffer */
+	uint32_t len;		 /* data: bytes, 0 for none */
+	uint32_t credits;	 /* bytes consumed from the receive buffer */
+	char name[XTS_NAME_MAX]; /* SETOPT, NUL-terminated */
+	uint32_t reserved[5];
 };
 static_assert(sizeof(struct xts_cmd) == XTS_CACHELINE, "one line a command");
 
@@ -129,6 +146,9 @@ enum xts_reply_type {
 	/* Larger buffers, in a large area of the memory at rx_buf: the receive
 	 * buffer, XTS_BUF_MAX bytes of room, then the transmit buffer. */
 	XTS_REPLY_GROWN = 5,
+	/* One of XTS_INFO_PARTS replies in a row, which make a struct xts_info:
+	 * flags is the part's number, its bytes are those behind cookie. */
+	XTS_REPLY_INFO = 6,
 };
 
 /* Service -> program, one cache line. */
@@ -154,6 +174,31 @@ static_assert(sizeof(struct xts_reply) == XTS_CACHELINE, "one line a reply");
 
 /* Room for either buffer in a large area; sizes are powers of two up to it. */
 #define XTS_BUF_MAX (1u << 25)
+/* A connection's numbers, by the names and in the units of struct tcp_info.
+ * What counts goes on where Linux's own count stood at the offload. */
+struct xts_info {
+	uint64_t pacing_rate, delivery_rate;
+	uint64_t bytes_acked, bytes_received, bytes_sent, bytes_retrans;
+	uint32_t ca_state, retransmits, probes, backoff;
+	uint32_t rto, ato, snd_mss, rcv_mss;
+	uint32_t unacked, sacked, lost, retrans;
+	uint32_t last_data_sent, last_data_recv; /* ms ago; UINT32_MAX: never */
+	uint32_t rtt, rttvar, min_rtt, rcv_rtt;
+	uint32_t snd_ssthresh, snd_cwnd, reordering;
+	uint32_t rcv_space, rcv_ssthresh, snd_wnd, rcv_wnd;
+	uint32_t total_retrans, notsent_bytes;
+	uint32_t delivery_rate_app_limited;
+	uint32_t delivered, delivered_ce, dsack_dups, reord_seen;
+	uint32_t total_rto, total_rto_recoveries, total_rto_time;
+	uint32_t reserved[13];
+};
+#define XTS_INFO_PARTS 5u
+#define XTS_INFO_PART 48u /* bytes of each */
+static_assert(sizeof(struct xts_info) == XTS_INFO_PARTS * XTS_INFO_PART,
+	      "whole parts");
+static_assert(offsetof(struct xts_reply, off) + XTS_INFO_PART ==
+		      sizeof(struct xts_reply),
+	      "a part fills its reply");
 
 struct xts_ring_index {
 	alignas(XTS_CACHELINE) uint32_t producer;
@@ -223,7 +268,8 @@ struct xts_ctl_msg {
 	uint32_t flow;	   /* MOVE */
 	uint32_t flow_gen; /* MOVE */
 	uint32_t core;	   /* MOVE: the flow's core */
-	uint32_t flags;	   /* OFFLOAD: XTS_F_NODELAY; WELCOME: XTS_F_KEEPS */
+	uint32_t flags;	   /* OFFLOAD: XTS_F_NODELAY, XTS_F_TUNED; WELCOME:
+			    * XTS_F_KEEPS */
 };
 static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 
@@ -242,7 +288,6 @@ static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 	X(NOT_OURS, "its local address is not one that the service owns")      \
 	X(NO_ROUTE_SEEN, "Linux sent no frame of it through the TAP device")   \
 	X(OPTIONS, "it uses a TCP option that the fast path does not know")    \
-	X(ECN, "it negotiated ECN, which the fast path does not do yet")       \
 	X(KERNEL_QUEUE, "the kernel holds more data than fit a buffer")        \
 	X(OUT_OF_ORDER, "the kernel holds data received out of order")         \
 	X(NO_MEMORY, "the program's memory has no free buffers")               \

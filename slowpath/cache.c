@@ -148,6 +148,7 @@ struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
 	}
 	if (frame_tcp(f)->syn)
 		e->strange = options_strange(f);
+	e->gap = translate_reports_gap(f);
 	translate_timestamps(f, &tsval, &e->tsecr);
 	return e;
 }

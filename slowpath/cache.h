@@ -23,6 +23,7 @@ struct cache_entry {
 	uint8_t core;	/* whose queue its frames arrive on */
 	bool peer_seen; /* peer_tsval and peer_seq_end are set */
 	bool strange;	/* SYN or SYN-ACK with an option we don't know */
+	bool gap;	/* Linux's last segment had SACK blocks */
 };
 
 struct cache {

@@ -463,6 +463,7 @@ static int open_loop(struct daemon *d)
 	if (getrandom(&d->seed, sizeof(d->seed), 0) != sizeof(d->seed))
 		return -errno;
 	d->tap_fd = tap_fd(d->cfg->tap);
+	sysctl_open(&d->mtu_probing, "/proc/sys/net/ipv4/tcp_mtu_probing");
 	d->diag_fd = snapshot_diag_open();
 	if (d->diag_fd < 0)
 		return d->diag_fd;
@@ -502,6 +503,7 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->signal_fd);
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
+	sysctl_close(&d->mtu_probing);
 	free(d);
 }
 
@@ -525,7 +527,7 @@ int daemon_run(const struct daemon_config *cfg)
 		return EXIT_FAILURE;
 	d->cfg = cfg;
 	d->opt = cfg->opt;
-	d->diag_fd = d->shadow_epoll = d->signal_fd = -1;
+	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd = -1;
 	rc = open_loop(d);
 	if (rc)
 		log_err("can't start: %s", strerror(-rc));

@@ -13,6 +13,7 @@
 #include "slowpath/cache.h"
 #include "slowpath/loop.h"
 #include "slowpath/options.h"
+#include "slowpath/sysctl.h"
 
 #define DAEMON_FRAME_MAX 4096u /* room for a frame read from the TAP */
 #define DAEMON_BUF_SIZE UINT32_C(131072) /* of each connection buffer */
@@ -93,6 +94,8 @@ struct daemon {
 	int signal_fd;
 	int shadow_epoll; /* shadow sockets of live connections */
 	unsigned int tap_index;
+	struct sysctl mtu_probing; /* net.ipv4.tcp_mtu_probing */
+	bool cc_unknown_said;
 	struct conn *conns;	  /* uthash: being offloaded or live */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
 	struct program *programs; /* list */

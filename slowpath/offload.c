@@ -29,11 +29,16 @@
 #include "slowpath/closing.h"
 #include "slowpath/log.h"
 #include "slowpath/snapshot.h"
+#include "slowpath/sysctl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <utlist.h>
+
+#define ECN_MASK 0x3 /* of the traffic class (RFC 3168) */
 
 static void decline(struct daemon *d, struct program_ctx *x, uint64_t cookie,
 		    enum xts_reason reason)
@@ -138,9 +143,34 @@ static void send_install(struct daemon *d, struct conn *c)
 		bridge_ack_linux(d, c, p->snd_nxt);
 }
 
+/*
+ * The congestion control that the program, the route or the sysctl chose in
+ * Linux, or the operator for all. One that we don't have becomes cubic, which
+ * is said once. DCTCP without ECN has nothing to go by: Linux uses Reno then.
+ */
+static void choose_cc(struct daemon *d, struct conn *c, struct flow_params *p)
+{
+	char name[CONN_NAME_MAX];
+
+	if (d->opt->congestion)
+		snprintf(p->cc, sizeof(p->cc), "%s", d->opt->congestion);
+	p->cc_fixed = d->opt->congestion;
+	if (strcmp(p->cc, "dctcp") == 0 && !p->ecn)
+		strcpy(p->cc, "reno");
+	if (fp_cc_known(p->cc))
+		return;
+	if (!d->cc_unknown_said)
+		log_warn(
+			"%s: the fast path has no congestion control '%s': cubic instead (said once)",
+			conn_name(&c->key, name), p->cc);
+	d->cc_unknown_said = true;
+	strcpy(p->cc, "cubic");
+}
+
 /* Copy the connection; NONE: it is the fast path's from now on. */
 static enum xts_reason take(struct daemon *d, struct program_ctx *x,
-			    struct conn *c, const struct cache_entry *e)
+			    struct conn *c, const struct cache_entry *e,
+			    bool tuned)
 {
 	struct flow_params *p = &c->install->params;
 	uint8_t *rx =
@@ -155,13 +185,18 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 	p->buf_max = d->opt->app_memory ? d->buf_limit : 0;
 	memcpy(p->l2, e->l2, FP_L2_MAX);
 	p->ttl = e->ttl;
-	p->tos = e->tos;
+	p->tos = e->tos & ~ECN_MASK; /* the fast path sets it itself */
 	p->flow_label = e->flow_label;
 	c->core = e->core;
-	reason = snapshot_take(c->fd, DAEMON_BUF_SIZE, rx,
-			       rx + (size_t)DAEMON_BUF_SIZE, p);
+	reason = snapshot_take(
+		c->fd, DAEMON_BUF_SIZE, rx, rx + (size_t)DAEMON_BUF_SIZE,
+		e->gap ? SNAPSHOT_GAP_UNKNOWN : SNAPSHOT_GAP_NONE, p);
 	if (reason != XTS_REASON_NONE)
 		return reason;
+	snapshot_options(c->fd, tuned, p);
+	choose_cc(d, c, p);
+	p->mtu_probing =
+		(uint8_t)sysctl_value(&d->mtu_probing, daemon_now_ns());
 	if (p->timestamps)
 		p->ts_recent = cache_ts_recent(e, p->rcv_nxt);
 	fill_conn(c, p);
@@ -169,7 +204,7 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 }
 
 static enum xts_reason offload(struct daemon *d, struct program_ctx *x,
-			       struct conn *c)
+			       struct conn *c, bool tuned)
 {
 	struct cache_entry *e;
 
@@ -188,7 +223,7 @@ static enum xts_reason offload(struct daemon *d, struct program_ctx *x,
 	if (c->slot == SLOTS_NONE || !c->install)
 		return XTS_REASON_NO_MEMORY;
 	c->install->conn = c;
-	return take(d, x, c, e);
+	return take(d, x, c, e, tuned);
 }
 
 void offload_request(struct daemon *d, struct program *a, struct program_ctx *x,
@@ -211,7 +246,7 @@ void offload_request(struct daemon *d, struct program *a, struct program_ctx *x,
 		return;
 	}
 	c->cookie = msg->cookie;
-	reason = offload(d, x, c);
+	reason = offload(d, x, c, msg->flags & XTS_F_TUNED);
 	if (reason == XTS_REASON_NONE) {
 		c->install->params.nodelay = msg->flags & XTS_F_NODELAY;
 		send_install(d, c);

@@ -6,6 +6,7 @@
  * wrong; what only shows when all options are known is checked at the end.
  */
 #include "slowpath/options.h"
+#include "fastpath/fastpath.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -139,6 +140,16 @@ static bool opt_app_memory(struct options *o, const char *arg)
 	return true;
 }
 
+static bool opt_congestion(struct options *o, const char *arg)
+{
+	if (!fp_cc_known(arg))
+		return USAGE_ERR(
+			"--congestion is reno, cubic, dctcp or bbr, not '%s'",
+			arg);
+	o->congestion = arg;
+	return true;
+}
+
 static bool opt_mode(struct options *o, const char *arg)
 {
 	if (strcmp(arg, "auto") == 0)
@@ -213,6 +224,8 @@ static const struct option_spec {
 	{"flows", "N", opt_flows, "offloaded connections a core (16384)"},
 	{"app-memory", "MIB", opt_app_memory,
 	 "large buffers of a program, all together (1024)"},
+	{"congestion", "NAME", opt_congestion,
+	 "congestion control of all connections: reno, cubic, dctcp, bbr"},
 	{"mode", "MODE", opt_mode, "XDP mode: auto, driver, generic (auto)"},
 	{"copy", NULL, opt_copy, "no zero-copy"},
 	{"control", "NAME", opt_control,

@@ -19,8 +19,9 @@ struct options {
 	int cpus[XTS_MAX_CORES]; /* of each core, -1: not pinned */
 	unsigned int n_cpus;
 	unsigned int spin_us;
-	unsigned int flows;  /* each core's */
-	uint64_t app_memory; /* bytes of large buffers, each program's */
+	unsigned int flows;	/* each core's */
+	uint64_t app_memory;	/* bytes of large buffers, each program's */
+	const char *congestion; /* of all flows; NULL: each socket's own */
 	enum xdp_mode mode;
 	bool copy;	     /* no zero-copy */
 	const char *control; /* '@': abstract, else a path */

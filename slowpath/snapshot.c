@@ -27,10 +27,19 @@
  *   send queue         peeked from the oldest segment not wholly acknowledged:
  *                      it may begin before snd_una
  *   tcpi_rcv_ooopack   segments ever received out of order, not those that
- *                      wait now: if there were any, only an empty receive
- *                      memory proves that none waits. So a connection that had
- *                      a gap once is declined while it holds unread data
+ *                      wait now. If there were any, an empty receive memory
+ *                      proves that none waits, or else what Linux itself last
+ *                      told the peer: it acknowledges at once when a gap
+ *                      appears and when the last one is filled, and while there
+ *                      is one every segment of its carries SACK blocks (the
+ *                      caller saw them, @gap). Without SACK a connection that
+ *                      had a gap is declined while it holds unread data
  *   ts_recent          can't be read at all
+ *   ECN                that it is in use, not whether an ECE is owed or a CWR.
+ *                      The peer repeats ECE until it sees CWR, so that a lost
+ *                      CWR costs one more reduction of cwnd; a CE mark whose
+ *                      echo is lost is followed by others while the queue that
+ *                      set it stands. Neither is guessed
  *
  * State: our network namespace's number, read once. @rx and @tx may be memory
  * that a program writes to: nothing is read back from them but to move bytes.
@@ -101,8 +110,6 @@ static enum xts_reason options_check(int fd, const struct info *i)
 	socklen_t len = sizeof(ulp);
 	uint8_t ao[64] = {0};
 
-	if (i->base.tcpi_options & SNAP_OPT_ECN)
-		return XTS_REASON_ECN;
 	if (i->base.tcpi_options & SNAP_OPT_USEC_TS)
 		return XTS_REASON_OPTIONS;
 	if (!getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) && len > 0)
@@ -231,12 +238,15 @@ static bool urgent_waits(int fd)
 }
 
 /* Receive memory is in use though the receive queue is empty, or may be. */
-static bool out_of_order_waits(int fd, const struct info *i, uint32_t rcv)
+static bool out_of_order_waits(int fd, const struct info *i, uint32_t rcv,
+			       enum snapshot_gap gap)
 {
 	uint32_t mem[16] = {0}; /* SK_MEMINFO_*: the first is rmem_alloc */
 	socklen_t len = sizeof(mem);
 
 	if (!i->rcv_ooopack)
+		return false;
+	if (gap == SNAPSHOT_GAP_NONE && i->base.tcpi_options & TCPI_OPT_SACK)
 		return false;
 	return rcv || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) ||
 	       mem[0];
@@ -266,7 +276,8 @@ static enum xts_reason receive_queue_copy(int fd, uint8_t *rx, uint32_t rcv)
 }
 
 static enum xts_reason queues_check(int fd, uint32_t buf_size,
-				    const struct info *i, struct queues *q)
+				    const struct info *i, enum snapshot_gap gap,
+				    struct queues *q)
 {
 	int rcv, snd;
 
@@ -275,7 +286,7 @@ static enum xts_reason queues_check(int fd, uint32_t buf_size,
 		return XTS_REASON_NOT_ESTABLISHED;
 	q->rcv = rcv;
 	q->snd = snd;
-	if (urgent_waits(fd) || out_of_order_waits(fd, i, q->rcv))
+	if (urgent_waits(fd) || out_of_order_waits(fd, i, q->rcv, gap))
 		return XTS_REASON_OUT_OF_ORDER;
 	if (q->rcv > buf_size / 2 || q->snd > buf_size)
 		return XTS_REASON_KERNEL_QUEUE;
@@ -435,6 +446,19 @@ static void info_apply(const struct info *i, struct flow_params *p)
 		p->snd_wscale = b->tcpi_snd_wscale;
 		p->rcv_wscale = b->tcpi_rcv_wscale;
 	}
+	p->min_rtt_us = i->min_rtt == UINT32_MAX ? 0 : i->min_rtt;
+	p->max_pacing_rate =
+		i->max_pacing_rate == UINT64_MAX ? 0 : i->max_pacing_rate;
+	p->bytes_acked = i->bytes_acked;
+	p->bytes_received = i->bytes_received;
+	p->bytes_sent = i->bytes_sent;
+	p->bytes_retrans = i->bytes_retrans;
+	p->total_retrans = b->tcpi_total_retrans;
+	p->delivered = i->delivered;
+	p->delivered_ce = i->delivered_ce;
+	p->dsack_dups = i->dsack_dups;
+	p->sack = b->tcpi_options & TCPI_OPT_SACK;
+	p->ecn = b->tcpi_options & SNAP_OPT_ECN;
 	p->timestamps = b->tcpi_options & TCPI_OPT_TIMESTAMPS;
 	if (!p->timestamps)
 		p->ts_offset = 0;
@@ -454,7 +478,8 @@ static void receive_queue_discard(int fd, uint32_t len)
 }
 
 enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
-			      uint8_t *tx, struct flow_params *p)
+			      uint8_t *tx, enum snapshot_gap gap,
+			      struct flow_params *p)
 {
 	enum xts_reason reason;
 	struct queues q;
@@ -464,7 +489,7 @@ enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 	reason = established_check(fd, &i);
 	if (reason != XTS_REASON_NONE)
 		return reason;
-	reason = queues_check(fd, buf_size, &i, &q);
+	reason = queues_check(fd, buf_size, &i, gap, &q);
 	if (reason != XTS_REASON_NONE)
 		return reason;
 	reason = receive_queue_copy(fd, rx, q.rcv);
@@ -477,6 +502,23 @@ enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 	info_apply(&i, p);
 	receive_queue_discard(fd, q.rcv);
 	return XTS_REASON_NONE;
+}
+
+void snapshot_options(int fd, bool tuned, struct flow_params *p)
+{
+	socklen_t len = sizeof(p->cc);
+	int v = 0;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, p->cc, &len))
+		*p->cc = '\0';
+	p->cc[sizeof(p->cc) - 1] = '\0';
+	if (!tuned)
+		return;
+	opt_int(fd, IPPROTO_TCP, TCP_CORK, &v);
+	p->cork = v;
+	v = 0;
+	opt_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &v);
+	p->user_timeout_ms = (uint32_t)v;
 }
 
 int snapshot_unacked(int fd)

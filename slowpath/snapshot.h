@@ -19,18 +19,28 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key);
 /*
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
  * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,
- * which are the caller's: Linux tells the last only in frames, see
- * translate_timestamps()): received data are moved into
- * @rx, unacknowledged and unsent data copied into @tx (each of buf_size bytes).
- * On any reason but NONE the socket is as before, data included.
+ * mtu_probing, which are the caller's: Linux tells ts_recent only in frames,
+ * see translate_timestamps(); and what snapshot_options() reads): received data
+ * are moved into @rx, unacknowledged and unsent data copied into @tx (each of
+ * buf_size bytes). @gap: what the last segment that Linux sent said of its
+ * receive queue. On any reason but NONE the socket is as before, data included.
  *
  * After NONE, while p->tx_len > 0, Linux must be told that its data arrived:
  * see snapshot_unacked(). Linux's snd_nxt is then p->snd_una + p->tx_len, the
  * translation's snd_base. Moving received data may have made Linux send a
  * window update: a pure ACK that must not reach the wire.
  */
+enum snapshot_gap {
+	SNAPSHOT_GAP_UNKNOWN,
+	SNAPSHOT_GAP_NONE, /* it could have reported one (SACK), and did not */
+};
 enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
-			      uint8_t *tx, struct flow_params *p);
+			      uint8_t *tx, enum snapshot_gap gap,
+			      struct flow_params *p);
+
+/* The program's wishes: cc, and if it is known to have others (@tuned): cork,
+ * user_timeout_ms. */
+void snapshot_options(int fd, bool tuned, struct flow_params *p);
 
 /* Linux's rcv_nxt and snd_una; false: it does not tell. */
 bool snapshot_numbers(int fd, uint32_t *rcv_nxt, uint32_t *snd_una);

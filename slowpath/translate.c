@@ -22,6 +22,7 @@
  *
  * Wire to Linux: seq -= dr, ack -= ds, SACK blocks -= ds. What the fast path
  * carried does not exist in Linux's space, it is one point there:
+ *   - a SACK block of it has no place there and becomes padding;
  *   - payload below rcv_nxt is cut off; what is older still ends at rcv_base -
  *     1, an old segment that Linux answers and conntrack accepts;
  *   - a segment without payload ahead of rcv_nxt (data before it were lost or
@@ -30,6 +31,10 @@
  *     Linux challenges it (RFC 5961 section 3.2). One ahead is behind a FIN;
  *   - an ack of the fast path's data becomes snd_base. Acks older than
  *     OLD_ACK_MAX stay old: that is the check of RFC 5961 section 5.2.
+ * ECE, CWR and the IP header's ECN field pass as they are, both ways: a mark on
+ * a segment that Linux answers is Linux's to echo, an echo that comes with a
+ *FIN finds nothing of Linux's to slow down.
+ *
  * After a RST of Linux's an ack is not clamped: a peer that did not take the
  * RST (data in flight) challenges it, and Linux's second RST must carry the
  * number that the peer named (RFC 5961 section 3.2).
@@ -130,6 +135,45 @@ static void sack_add(const struct options *o, uint32_t delta)
 
 	for (i = 0; i < o->sack_blocks * 2; i++, p += 4)
 		put32(p, get32(p) + delta);
+}
+
+/* Keep the blocks, or the part of them, that lie beyond @base; the room of the
+ * others becomes NOPs. */
+static void sack_keep_beyond(const struct options *o, uint32_t base)
+{
+	uint8_t *p = o->sack, *to = p;
+	unsigned int i, kept = 0;
+
+	for (i = 0; i < o->sack_blocks; i++, p += SACK_BLOCK) {
+		uint32_t left = get32(p), right = get32(p + 4);
+
+		if (seq_leq(right, base))
+			continue;
+		put32(to, seq_lt(left, base) ? base : left);
+		put32(to + 4, right);
+		to += SACK_BLOCK;
+		kept++;
+	}
+	if (!o->sack || kept == o->sack_blocks)
+		return;
+	memset(to, TCPOPT_NOP, (size_t)(p - to));
+	if (kept)
+		o->sack[-1] = (uint8_t)(2 + kept * SACK_BLOCK);
+	else
+		memset(o->sack - 2, TCPOPT_NOP, 2);
+}
+
+bool translate_reports_gap(const struct frame *f)
+{
+	uint32_t ack = get32(&frame_tcp(f)->ack_seq);
+	struct options o;
+	unsigned int i;
+
+	options_find(f, &o);
+	for (i = 0; i < o.sack_blocks; i++)
+		if (seq_gt(get32(o.sack + i * SACK_BLOCK + 4), ack))
+			return true;
+	return false;
 }
 
 bool translate_timestamps(const struct frame *f, uint32_t *tsval,
@@ -257,6 +301,7 @@ void translate_to_linux(const struct translation *t, const struct flow_view *v,
 		!csum_fold(csum_add(frame_ip4(f), sizeof(struct iphdr), 0));
 	options_find(f, &o);
 	sack_add(&o, t->snd_base - v->snd_nxt);
+	sack_keep_beyond(&o, t->snd_base);
 	put32(&th->seq, seq_to_linux(t, v, f, get32(&th->seq)));
 	if (th->ack)
 		put32(&th->ack_seq, ack_to_linux(t, v, get32(&th->ack_seq)));

@@ -37,6 +37,10 @@ void translate_to_linux(const struct translation *t, const struct flow_view *v,
 bool translate_timestamps(const struct frame *f, uint32_t *tsval,
 			  uint32_t *tsecr);
 
+/* Does the segment acknowledge data behind a gap (RFC 2018; D-SACK blocks, RFC
+ * 2883, tell of none)? */
+bool translate_reports_gap(const struct frame *f);
+
 /* An ICMP or ICMPv6 error (a whole Ethernet frame) about one of our TCP
  * segments: the connection that it quotes (true), and the quoted sequence
  * number in Linux's space. A wrong checksum stays wrong. */

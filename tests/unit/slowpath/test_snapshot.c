@@ -67,8 +67,13 @@ static void assert_bytes(const uint8_t *p, uint32_t seq, uint32_t len)
 
 static enum xts_reason take(struct peer *p, struct flow_params *fp)
 {
+	enum xts_reason reason;
+
 	memset(fp, 0, sizeof(*fp));
-	return snapshot_take(p->fd, BUF, rx, tx, fp);
+	reason = snapshot_take(p->fd, BUF, rx, tx, SNAPSHOT_GAP_UNKNOWN, fp);
+	if (reason == XTS_REASON_NONE)
+		snapshot_options(p->fd, true, fp);
+	return reason;
 }
 
 static int readable(const struct peer *p)
@@ -168,16 +173,11 @@ static void test_half_closed_is_declined(void **state)
 	peer_close(&p);
 }
 
-static void test_ecn_and_microsecond_timestamps_are_declined(void **state)
+static void test_microsecond_timestamps_are_declined(void **state)
 {
 	int on = 1, off = -1, val = 4711;
-	struct peer_opt o = plain;
 	struct peer p;
 
-	o.ecn = true;
-	peer_connect(&p, &o);
-	assert_declined(&p, XTS_REASON_ECN);
-	peer_close(&p);
 	peer_connect(&p, &plain);
 	setsockopt(p.fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on));
 	setsockopt(p.fd, IPPROTO_TCP, TCP_TIMESTAMP, &val, sizeof(val));
@@ -187,6 +187,66 @@ static void test_ecn_and_microsecond_timestamps_are_declined(void **state)
 	if (take(&p, &(struct flow_params){0}) == XTS_REASON_NONE)
 		skip(); /* a kernel that has no such timestamps */
 	assert_declined(&p, XTS_REASON_OPTIONS);
+	peer_close(&p);
+}
+
+/* What the program and the handshake chose. */
+static void test_options_are_taken(void **state)
+{
+	struct peer_opt o = plain;
+	int on = 1, timeout = 4711, rate = 1000000, i;
+	struct flow_params fp;
+	struct peer p;
+
+	for (i = 0; i < 2; i++) {
+		o.ecn = i;
+		peer_connect(&p, &o);
+		assert_int_equal(take(&p, &fp), XTS_REASON_NONE);
+		assert_int_equal(fp.ecn, i);
+		assert_true(fp.sack);
+		assert_true(*fp.cc);
+		assert_false(fp.cork);
+		assert_int_equal(fp.user_timeout_ms, 0);
+		assert_int_equal(fp.max_pacing_rate, 0);
+		peer_close(&p);
+	}
+	peer_connect(&p, &plain);
+	setsockopt(p.fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+	setsockopt(p.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
+		   sizeof(timeout));
+	setsockopt(p.fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+	setsockopt(p.fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof(rate));
+	assert_int_equal(take(&p, &fp), XTS_REASON_NONE);
+	assert_true(fp.cork);
+	assert_int_equal(fp.user_timeout_ms, timeout);
+	assert_int_equal(fp.max_pacing_rate, rate);
+	assert_string_equal(fp.cc, "reno");
+	/* the two costly ones only where they may matter */
+	fp.cork = false;
+	fp.user_timeout_ms = 0;
+	snapshot_options(p.fd, false, &fp);
+	assert_false(fp.cork);
+	assert_int_equal(fp.user_timeout_ms, 0);
+	peer_close(&p);
+}
+
+static void test_counts_go_on_where_linux_stood(void **state)
+{
+	struct flow_params fp;
+	struct peer p;
+
+	peer_connect(&p, &plain);
+	linux_send(&p, 100);
+	assert_true(peer_receive(&p));
+	peer_send(&p, SEG_ACK, 200);
+	linux_send(&p, 50); /* sent, not acknowledged */
+	assert_int_equal(take(&p, &fp), XTS_REASON_NONE);
+	assert_int_equal(fp.bytes_acked, 100);
+	assert_int_equal(fp.bytes_received, 200);
+	assert_int_equal(fp.bytes_sent, 150);
+	assert_int_equal(fp.bytes_retrans, 0);
+	assert_int_equal(fp.total_retrans, 0);
+	assert_true(fp.min_rtt_us > 0 && fp.min_rtt_us <= fp.srtt_us * 2);
 	peer_close(&p);
 }
 
@@ -496,8 +556,9 @@ static void test_queues_beyond_the_buffers_are_declined(void **state)
 	seq = p.t.seq;
 	for (i = 0; i < 10; i++)
 		peer_send(&p, SEG_ACK, 1000);
-	assert_int_equal(snapshot_take(p.fd, 16384, rx, tx, &fp),
-			 XTS_REASON_KERNEL_QUEUE);
+	assert_int_equal(
+		snapshot_take(p.fd, 16384, rx, tx, SNAPSHOT_GAP_UNKNOWN, &fp),
+		XTS_REASON_KERNEL_QUEUE);
 	assert_int_equal(recv(p.fd, rx, BUF, 0), 10000);
 	assert_bytes(rx, seq, 10000);
 	peer_close(&p);
@@ -521,8 +582,9 @@ static void test_send_queue_that_just_does_not_fit_is_declined(void **state)
 	p.t.ack += 110;
 	peer_send(&p, SEG_ACK, 50);
 	assert_int_equal(snapshot_unacked(p.fd), 8190);
-	assert_int_equal(snapshot_take(p.fd, 8192, rx, tx, &fp),
-			 XTS_REASON_KERNEL_QUEUE);
+	assert_int_equal(
+		snapshot_take(p.fd, 8192, rx, tx, SNAPSHOT_GAP_UNKNOWN, &fp),
+		XTS_REASON_KERNEL_QUEUE);
 	assert_int_equal(readable(&p), 50);
 	assert_int_equal(snapshot_unacked(p.fd), 8190);
 	assert_int_equal(take(&p, &fp), XTS_REASON_NONE);
@@ -554,6 +616,44 @@ static void test_data_out_of_order_are_declined_and_kept(void **state)
 	p.t.seq = seq + 400;
 	assert_int_equal(take(&p, &fp), XTS_REASON_NONE);
 	assert_int_equal(fp.rcv_nxt, p.t.seq);
+	peer_close(&p);
+}
+
+/* What Linux told the peer last says whether a gap is left. */
+static void test_a_gap_that_was_filled_is_none(void **state)
+{
+	struct frame f = {0};
+	struct flow_params fp;
+	struct peer p;
+	uint32_t seq;
+
+	peer_connect(&p, &plain);
+	seq = p.t.seq;
+	p.t.seq += 100;
+	peer_send(&p, SEG_ACK, 100);
+	assert_true(peer_receive(&p));
+	assert_int_equal(frame_parse(&f, p.b.data, p.len), FRAME_TCP);
+	assert_true(translate_reports_gap(&f));
+	assert_declined(&p, XTS_REASON_OUT_OF_ORDER);
+	p.t.seq = seq;
+	peer_send(&p, SEG_ACK, 100);
+	assert_true(peer_receive(&p));
+	assert_int_equal(frame_parse(&f, p.b.data, p.len), FRAME_TCP);
+	assert_false(translate_reports_gap(&f));
+	p.t.seq = seq;
+	peer_send(&p, SEG_ACK, 50); /* old: a D-SACK */
+	assert_true(peer_receive(&p));
+	assert_int_equal(p.last.sacks, 1);
+	assert_int_equal(frame_parse(&f, p.b.data, p.len), FRAME_TCP);
+	assert_false(translate_reports_gap(&f));
+	p.t.seq = seq + 200;
+	/* unread data, but none behind a gap */
+	assert_declined(&p, XTS_REASON_OUT_OF_ORDER);
+	assert_int_equal(
+		snapshot_take(p.fd, BUF, rx, tx, SNAPSHOT_GAP_NONE, &fp),
+		XTS_REASON_NONE);
+	assert_int_equal(fp.rx_len, 200);
+	assert_bytes(rx, seq, 200);
 	peer_close(&p);
 }
 
@@ -589,8 +689,12 @@ static void test_both_ends_agree(void **state)
 	assert_int_equal(snapshot_key(s, &ky), XTS_REASON_NONE);
 	assert_int_equal(kx.lport, ky.pport);
 	assert_int_equal(kx.pport, ky.lport);
-	assert_int_equal(snapshot_take(c, BUF, rx, tx, &x), XTS_REASON_NONE);
-	assert_int_equal(snapshot_take(s, BUF, rx, tx, &y), XTS_REASON_NONE);
+	assert_int_equal(
+		snapshot_take(c, BUF, rx, tx, SNAPSHOT_GAP_UNKNOWN, &x),
+		XTS_REASON_NONE);
+	assert_int_equal(
+		snapshot_take(s, BUF, rx, tx, SNAPSHOT_GAP_UNKNOWN, &y),
+		XTS_REASON_NONE);
 	assert_int_equal(x.snd_nxt, y.rcv_nxt);
 	assert_int_equal(y.snd_nxt, x.rcv_nxt);
 	assert_int_equal(x.snd_una, y.rcv_wup);
@@ -732,9 +836,11 @@ int main(void)
 		cmocka_unit_test(test_only_established_tcp_has_a_key),
 		cmocka_unit_test(test_socket_of_another_namespace_is_not_ours),
 		cmocka_unit_test(test_half_closed_is_declined),
-		cmocka_unit_test(
-			test_ecn_and_microsecond_timestamps_are_declined),
+		cmocka_unit_test(test_microsecond_timestamps_are_declined),
 		cmocka_unit_test(test_urgent_data_are_declined),
+		cmocka_unit_test(test_options_are_taken),
+		cmocka_unit_test(test_counts_go_on_where_linux_stood),
+		cmocka_unit_test(test_a_gap_that_was_filled_is_none),
 		cmocka_unit_test(test_numbers_are_those_on_the_wire),
 		cmocka_unit_test(test_timestamps_go_on_where_linux_was),
 		cmocka_unit_test(test_snapshot_sends_nothing),

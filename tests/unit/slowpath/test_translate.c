@@ -267,8 +267,10 @@ static void test_numbers_beyond_the_data_move_by_the_byte_counts(void **state)
 		in.len = 1 + test_random() % 1200;
 		in.flags |= test_random() & (SEG_FIN | SEG_RST | SEG_PSH);
 		in.sacks = test_random() % 4;
-		for (j = 0; j < 8; j++)
+		for (j = 0; j < 8; j += 2) {
 			in.sack[j] = w.v.snd_nxt + test_random() % 70000;
+			in.sack[j + 1] = in.sack[j] + 1 + test_random() % 9000;
+		}
 		out = linux_side(&w, &in);
 		assert_int_equal(out.seq - w.t.rcv_base, in.seq - w.v.rcv_nxt);
 		assert_int_equal(out.ack - w.t.snd_base, in.ack - w.v.snd_nxt);
@@ -280,6 +282,80 @@ static void test_numbers_beyond_the_data_move_by_the_byte_counts(void **state)
 		for (j = 0; j < 2 * in.sacks; j++)
 			assert_int_equal(out.sack[j] - w.t.snd_base,
 					 in.sack[j] - w.v.snd_nxt);
+	}
+}
+
+/* RFC 2018: what the fast path sent does not exist in Linux's space. */
+static void test_sack_blocks_of_the_fast_paths_data_are_padding(void **state)
+{
+	struct segment in, out;
+	struct world w;
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		world_make(&w);
+		in = w.to_linux;
+		in.seq = w.v.rcv_nxt;
+		in.ack = w.v.snd_una;
+		in.sacks = 3;
+		in.sack[0] = w.v.snd_nxt - 3000;
+		in.sack[1] = w.v.snd_nxt - test_random() % 1000;
+		in.sack[2] = w.v.snd_nxt - 100;
+		in.sack[3] = w.v.snd_nxt + 1; /* a FIN of Linux's */
+		in.sack[4] = w.v.snd_nxt - 9000;
+		in.sack[5] = w.v.snd_nxt - 8000;
+		out = linux_side(&w, &in);
+		assert_int_equal(out.sacks, 1);
+		assert_int_equal(out.sack[0], w.t.snd_base);
+		assert_int_equal(out.sack[1], w.t.snd_base + 1);
+		assert_int_equal(out.tsval, in.ts ? in.tsval : 0);
+		in.sack[3] = w.v.snd_nxt;
+		out = linux_side(&w, &in);
+		assert_int_equal(out.sacks, 0);
+		assert_int_equal(out.tsval, in.ts ? in.tsval : 0);
+		assert_int_equal(out.ack, w.t.snd_base);
+	}
+}
+
+/* The byte of the IP header that holds the ECN field (RFC 3168 5). */
+static uint8_t tos_of(const struct frame *f)
+{
+	const uint8_t *ip = f->data + f->l3;
+
+	return f->v6 ? (uint8_t)(ip[0] << 4 | ip[1] >> 4) : ip[1];
+}
+
+static void test_ecn_bits_pass_both_ways(void **state)
+{
+	struct segment_buf b;
+	struct segment in;
+	struct world w;
+	struct frame f;
+	unsigned int i;
+	uint8_t tos;
+
+	for (i = 0; i < ROUNDS; i++) {
+		world_make(&w);
+		in = i % 2 ? w.to_linux : w.to_wire;
+		in.seq = i % 2 ? w.v.rcv_nxt : w.t.snd_base;
+		in.ack = i % 2 ? w.v.snd_nxt : w.t.rcv_base;
+		in.flags |= SEG_FIN | (test_random() & 0xc0);
+		tos = (uint8_t)test_random();
+		f = build(&in, &b);
+		if (f.v6) {
+			b.data[f.l3] = 0x60 | tos >> 4;
+			b.data[f.l3 + 1] = (uint8_t)(tos << 4);
+		} else {
+			b.data[f.l3 + 1] = tos;
+		}
+		frame_set_checksums(&f);
+		if (i % 2)
+			translate_to_linux(&w.t, &w.v, &f);
+		else
+			translate_to_wire(&w.t, &w.v, test_random() % 2, NOW,
+					  &f);
+		assert_int_equal(result(&f).flags, in.flags);
+		assert_int_equal(tos_of(&f), tos);
 	}
 }
 
@@ -906,6 +982,9 @@ int main(void)
 		cmocka_unit_test(test_syn_is_left_alone),
 		cmocka_unit_test(
 			test_numbers_beyond_the_data_move_by_the_byte_counts),
+		cmocka_unit_test(
+			test_sack_blocks_of_the_fast_paths_data_are_padding),
+		cmocka_unit_test(test_ecn_bits_pass_both_ways),
 		cmocka_unit_test(
 			test_empty_segment_behind_a_gap_stays_in_the_window),
 		cmocka_unit_test(test_taken_payload_is_cut_off),
