@@ -102,7 +102,9 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 	else
 		how = -EBADF;
 	assert(*c || how != 0);
-	return *c ? err : (how == 1 ? -EBADF : how);
+	if (!*c)
+		xsock_kernel_done(s, how);
+	return *c ? err : (how > 0 ? -EBADF : how);
 }
 
 /* ---- receiving ---------------------------------------------------------- */
@@ -182,6 +184,28 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 	return done ? (ssize_t)done : err;
 }
 
+static ssize_t recv_kernel(struct xsock *s, struct msghdr *msg, int flags,
+			   size_t len, int how)
+{
+	ssize_t n = recvmsg(s->fd, msg, flags);
+
+	if (how == XROUTE_COUNTED) {
+		if (n < 0 ? errno == EAGAIN : (size_t)n < len)
+			xsock_drained(s);
+		xsock_kernel_done(s, how);
+	}
+	return n;
+}
+
+static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
+			   int how)
+{
+	ssize_t n = sendmsg(s->fd, msg, flags);
+
+	xsock_kernel_done(s, how);
+	return n;
+}
+
 static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 {
 	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
@@ -195,7 +219,8 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		return recvmsg(s->fd, msg, flags);
 	c = xsock_route(s, deadline, &how);
 	if (!c)
-		return how == 1 ? recvmsg(s->fd, msg, flags) : xts_result(how);
+		return how > 0 ? recv_kernel(s, msg, flags, len, how)
+			       : xts_result(how);
 	if (flags & MSG_OOB)
 		n = -EINVAL;
 	else
@@ -377,7 +402,8 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 
 	c = xsock_route(s, deadline, &how);
 	if (!c)
-		return how == 1 ? sendmsg(s->fd, msg, flags) : xts_result(how);
+		return how > 0 ? send_kernel(s, msg, flags, how)
+			       : xts_result(how);
 	if (flags & MSG_OOB)
 		n = -EOPNOTSUPP;
 	else

@@ -107,6 +107,7 @@ void xepoll_to_user(struct xctx *c, struct xsock *s)
 {
 	if (atomic_load(&s->ep_ctx) == c)
 		place(c, s, XWHERE_USER);
+	s->ep_armed = false;
 }
 
 void xepoll_to_kernel(struct xctx *c, struct xsock *s)
@@ -140,13 +141,22 @@ void xepoll_connecting(struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* For good, or until it is offered again. */
+static bool is_kernels(const struct xsock *s)
+{
+	uint32_t phase = xsock_phase(s);
+
+	return phase == XPHASE_KERNEL ||
+	       (phase == XPHASE_NEW && xsock_waits(s));
+}
+
 void xepoll_settle(struct xsock *s)
 {
 	struct xctx *c = lock_registered(s);
 
 	if (!c)
 		return;
-	if (xsock_phase(s) == XPHASE_KERNEL)
+	if (is_kernels(s))
 		place(c, s, XWHERE_KERNEL);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -250,7 +260,8 @@ static int settle_new(struct xctx *c, struct xsock *s)
 
 	if (state != TCP_CLOSE && state != TCP_SYN_SENT &&
 	    state != TCP_SYN_RECV) {
-		xsock_engage_state(s, false, state);
+		if (!xsock_waits(s))
+			xsock_engage_state(s, false, state);
 		return 0;
 	}
 	pthread_mutex_lock(&c->lock);
@@ -284,7 +295,7 @@ static int settle(struct xctx *c, struct xsock *s)
 			return -EBADF;
 		}
 		pthread_mutex_lock(&c->lock);
-		if (!err && xsock_phase(s) == XPHASE_KERNEL)
+		if (!err && is_kernels(s))
 			err = place(c, s, XWHERE_KERNEL);
 		else if (!err && atomic_load(&s->ctx) == c)
 			err = place(c, s, XWHERE_USER);
@@ -319,6 +330,27 @@ static int add(struct xctx *c, struct xsock *s, const struct epoll_event *ev)
 	return err;
 }
 
+/* A one-shot registration in the kernel's epoll may have fired without our
+ * knowledge; when it is renewed there is a moment at which it certainly has
+ * not. Lock held. true: the socket was offered, its registration is ours now.
+ */
+static bool offer_armed(struct xctx *c, struct xsock *s)
+{
+	bool offered;
+
+	if (s->ep_where != XWHERE_KERNEL || !(s->ep_flags & EPOLLONESHOT) ||
+	    xsock_phase(s) != XPHASE_NEW || !atomic_load(&s->ask_at_ns) ||
+	    xsock_waits(s))
+		return false;
+	s->ep_armed = true;
+	pthread_mutex_unlock(&c->lock);
+	xsock_engage(s, false);
+	pthread_mutex_lock(&c->lock);
+	offered = !s->ep_armed;
+	s->ep_armed = false;
+	return offered || atomic_load(&s->ep_ctx) != c;
+}
+
 /* MOD and DEL of a registration of ours. */
 static int change(struct xctx *c, struct xsock *s, int op,
 		  const struct epoll_event *ev)
@@ -333,7 +365,9 @@ static int change(struct xctx *c, struct xsock *s, int op,
 		atomic_store(&s->ep_ctx, NULL);
 	} else {
 		set_event(s, ev);
-		if (s->ep_where == XWHERE_KERNEL)
+		if (offer_armed(c, s))
+			err = 0;
+		else if (s->ep_where == XWHERE_KERNEL)
 			err = kern_ctl(c, s, EPOLL_CTL_MOD);
 		else if (xsock_phase(s) == XPHASE_OFFLOADED)
 			xepoll_event(c, s, xsock_events(s));

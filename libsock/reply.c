@@ -160,11 +160,10 @@ static bool reply_declined(struct xctx *c, struct xsock *s,
 		xctx_close_answered(c, s);
 		return true;
 	}
-	atomic_store(&s->reason, r->err > 0 && r->err < XTS_REASON_COUNT
-					 ? r->err
-					 : XTS_REASON_REFUSED);
 	xctx_leave(c, s);
-	xsock_set_phase(s, XPHASE_KERNEL);
+	xsock_declined(s, r->err > 0 && r->err < XTS_REASON_COUNT
+				  ? r->err
+				  : XTS_REASON_REFUSED);
 	xepoll_to_kernel(c, s);
 	return true;
 }

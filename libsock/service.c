@@ -73,6 +73,7 @@ static void fork_prepare(void)
 {
 	pthread_mutex_lock(&svc.lock);
 	xsock_table_lock();
+	xsock_table_fork();
 }
 
 static void fork_parent(void)
@@ -575,11 +576,14 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 	return !control_send(svc.current, &m, s->fd);
 }
 
-/* Stays with the kernel after all. */
-static void ask_fails(struct xsock *s, enum xts_reason why)
+/* Another thread may be in the kernel on it, or handle the one event that the
+ * program asked for: not now. */
+static bool ask_disturbs(struct xsock *s)
 {
-	atomic_store(&s->reason, why);
-	xsock_set_phase(s, XPHASE_KERNEL);
+	return atomic_load(&s->ask_at_ns) &&
+	       (atomic_load(&s->kernel_calls) ||
+		(s->ep_where == XWHERE_KERNEL && s->ep_flags & EPOLLONESHOT &&
+		 !s->ep_armed));
 }
 
 void xsvc_ask(struct xsock *s, struct xctx *c)
@@ -592,7 +596,7 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 		goto out;
 	why = xsvc_attach(c);
 	if (why) {
-		ask_fails(s, why);
+		xsock_declined(s, why);
 		goto out;
 	}
 	if (!s->options_known)
@@ -600,13 +604,19 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 	s->options_known = true;
 	/* Under the context's lock no other thread closes the socket. */
 	pthread_mutex_lock(&c->lock);
+	if (ask_disturbs(s)) {
+		xsock_put_off(s);
+		xsock_set_phase(s, XPHASE_NEW);
+		goto unlock;
+	}
 	xctx_join(c, s);
 	xepoll_to_user(c, s);
 	if (!offload_send(c, s)) {
 		xctx_leave(c, s);
-		ask_fails(s, XTS_REASON_LOST_SERVICE);
+		xsock_declined(s, XTS_REASON_LOST_SERVICE);
 		xepoll_to_kernel(c, s);
 	}
+unlock:
 	pthread_mutex_unlock(&c->lock);
 out:
 	pthread_mutex_unlock(&svc.lock);

@@ -31,6 +31,13 @@
 
 #define TYPE_MASK 0xf /* of socket(2)'s type, without the flags */
 
+/* Before a declined connection is offered again: what the peer or the program
+ * changes soon, and what lasts as long as other connections do. */
+#define WAIT_MIN_MS 10u
+#define WAIT_MAX_MS 1000u
+#define WAIT_FULL_MIN_MS 1000u
+#define WAIT_FULL_MAX_MS 64000u
+
 static struct {
 	pthread_mutex_t lock;
 	struct xsock *free; /* slots to use again, last freed first */
@@ -97,6 +104,9 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->connecting, false);
 	s->accepted = s->options_known = false;
 	atomic_store(&s->nodelay, false);
+	atomic_store(&s->ask_at_ns, 0);
+	atomic_store(&s->ask_wait_ms, 0);
+	s->ep_armed = false;
 	atomic_store(&s->tuned, false);
 	atomic_store(&s->rcvlowat, 1);
 	atomic_store(&s->rcvtimeo_ns, 0);
@@ -144,6 +154,21 @@ void xsock_table_unlock(void)
 	pthread_mutex_unlock(&table.lock);
 }
 
+/* A connection that two processes hold through Linux stays with Linux. */
+void xsock_table_fork(void)
+{
+	struct xsock *s;
+	uint32_t i, phase;
+
+	for (i = 0; i < table.used; i++) {
+		s = xsock_at(i);
+		phase = XPHASE_NEW;
+		if (atomic_load(&s->ask_at_ns))
+			atomic_compare_exchange_strong(&s->phase, &phase,
+						       XPHASE_KERNEL);
+	}
+}
+
 /* In the child of fork(): offloaded connections are the parent's alone. */
 void xsock_table_child(void)
 {
@@ -176,6 +201,76 @@ void xsock_table_child(void)
 }
 
 /* ---- phases ------------------------------------------------------------- */
+
+static bool is_full(enum xts_reason reason)
+{
+	return reason == XTS_REASON_NO_MEMORY || reason == XTS_REASON_NO_FLOW;
+}
+
+static bool passes(enum xts_reason reason)
+{
+	return reason == XTS_REASON_OUT_OF_ORDER ||
+	       reason == XTS_REASON_KERNEL_QUEUE ||
+	       reason == XTS_REASON_NO_ROUTE_SEEN || is_full(reason);
+}
+
+void xsock_declined(struct xsock *s, enum xts_reason reason)
+{
+	uint32_t wait = atomic_load(&s->ask_wait_ms) * 2;
+	uint32_t min = is_full(reason) ? WAIT_FULL_MIN_MS : WAIT_MIN_MS;
+	uint32_t max = is_full(reason) ? WAIT_FULL_MAX_MS : WAIT_MAX_MS;
+
+	atomic_store(&s->reason, reason);
+	if (!passes(reason)) {
+		xsock_set_phase(s, XPHASE_KERNEL);
+		return;
+	}
+	wait = wait < min ? min : wait > max ? max : wait;
+	atomic_store(&s->ask_wait_ms, wait);
+	atomic_store(&s->ask_at_ns, xclock_ns() + wait * UINT64_C(1000000));
+	xsock_set_phase(s, XPHASE_NEW);
+}
+
+bool xsock_waits(const struct xsock *s)
+{
+	uint64_t at = atomic_load(&s->ask_at_ns);
+
+	return at && (atomic_load(&s->kernel_calls) || xclock_ns() < at);
+}
+
+void xsock_put_off(struct xsock *s)
+{
+	atomic_store(&s->ask_at_ns,
+		     xclock_ns() + WAIT_MIN_MS * UINT64_C(1000000));
+}
+
+void xsock_drained(struct xsock *s)
+{
+	uint64_t wait = atomic_load(&s->ask_wait_ms);
+
+	if (!wait || is_full(atomic_load(&s->reason)))
+		return;
+	/* As if it had been put off for the least time only. */
+	atomic_fetch_sub(&s->ask_at_ns,
+			 (wait - WAIT_MIN_MS) * UINT64_C(1000000));
+	atomic_store(&s->ask_wait_ms, WAIT_MIN_MS);
+}
+
+/* true: the call may go to the kernel, it is counted. */
+static bool kernel_enter(struct xsock *s)
+{
+	atomic_fetch_add(&s->kernel_calls, 1);
+	if (xsock_phase(s) == XPHASE_NEW)
+		return true;
+	atomic_fetch_sub(&s->kernel_calls, 1);
+	return false;
+}
+
+void xsock_kernel_done(struct xsock *s, int how)
+{
+	if (how == XROUTE_COUNTED)
+		atomic_fetch_sub(&s->kernel_calls, 1);
+}
 
 /* TCP_INFO's state; -1: not TCP */
 int xsock_tcp_state(int fd)
@@ -297,10 +392,13 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
 			*how = await_decision(s, deadline_ns);
 			break;
 		case XPHASE_NEW:
-			*how = xsock_engage(s, deadline_ns != 0);
+			if (!xsock_waits(s))
+				*how = xsock_engage(s, deadline_ns != 0);
+			else if (kernel_enter(s))
+				*how = XROUTE_COUNTED;
 			break;
 		case XPHASE_KERNEL:
-			*how = 1;
+			*how = XROUTE_KERNEL;
 			break;
 		default:
 			*how = -EBADF;
@@ -467,8 +565,10 @@ int xts_shutdown(int s, int how)
 	do
 		c = xsock_route(sock, UINT64_MAX, &ret);
 	while (!c && ret == -EINTR);
-	if (!c)
-		return ret == 1 ? shutdown(sock->fd, how) : xts_result(ret);
+	if (!c) {
+		xsock_kernel_done(sock, ret);
+		return ret > 0 ? shutdown(sock->fd, how) : xts_result(ret);
+	}
 	ret = user_shutdown(c, sock, how);
 	pthread_mutex_unlock(&c->lock);
 	return xts_result(ret);

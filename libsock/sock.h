@@ -10,7 +10,8 @@
  * Phases, and who may change them:
  *   FREE       -> open functions
  *   KERNEL     for good: every call goes to the kernel socket
- *   NEW        TCP, not asked for yet; calls go to the kernel socket
+ *   NEW        TCP, not asked for yet, or declined for a reason that passes
+ *              (ask_at_ns); calls go to the kernel socket
  *   ASKING     the service decides; data calls wait
  *   OFFLOADED  data are in shared memory, ctx is set
  *   MOVING     on its way to another context; data calls wait
@@ -18,6 +19,14 @@
  *   FORKED     was offloaded when the process forked, seen from the child
  * NEW -> ASKING and NEW -> KERNEL are compare-and-swap; all others are made
  * under the lock of the context that ctx names.
+ *
+ * Asking again. A connection that was declined while Linux held data behind a
+ * gap, or while there was no room, is offered again by the first call on it
+ * when its time has come: 10 ms later, then twice as long each time. It never
+ * is while a call of another thread is inside the kernel on it: that thread
+ * would sleep there for ever. So a call that goes to the kernel in phase NEW is
+ * counted (kernel_calls) before it looks at the phase for the last time, and
+ * whoever asks looks at the count after the change of phase.
  */
 #ifndef LIBSOCK_SOCK_H
 #define LIBSOCK_SOCK_H
@@ -54,14 +63,17 @@ enum xwhere {
 
 struct xsock {
 	/* Written at open and by changes of phase, read by all. */
-	_Atomic uint32_t phase;	    /* enum xphase */
-	_Atomic uint32_t gen;	    /* never 0 while open */
-	_Atomic(struct xctx *) ctx; /* whose rings carry the flow */
-	_Atomic uint32_t reason;    /* enum xts_reason */
-	_Atomic bool nonblock;	    /* O_NONBLOCK */
-	_Atomic bool connecting;    /* connect() said EINPROGRESS */
-	uint32_t index;		    /* in the table, constant */
-	int fd;			    /* shadow, -1 once closed */
+	_Atomic uint32_t phase;	       /* enum xphase */
+	_Atomic uint32_t gen;	       /* never 0 while open */
+	_Atomic(struct xctx *) ctx;    /* whose rings carry the flow */
+	_Atomic uint32_t reason;       /* enum xts_reason */
+	_Atomic bool nonblock;	       /* O_NONBLOCK */
+	_Atomic bool connecting;       /* connect() said EINPROGRESS */
+	_Atomic uint32_t kernel_calls; /* see above; never reset */
+	_Atomic uint64_t ask_at_ns;    /* not before; 0: never declined */
+	_Atomic uint32_t ask_wait_ms;  /* how long that was put off */
+	uint32_t index;		       /* in the table, constant */
+	int fd;			       /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
 	bool accepted; /* by xts_accept(): the service knows its TCP state */
 	bool options_known; /* the five below are the kernel socket's */
@@ -95,6 +107,7 @@ struct xsock {
 	TAILQ_ENTRY(xsock) dirty_link;
 	uint32_t ep_events; /* 0: none, or EPOLLONESHOT has fired */
 	uint32_t ep_flags;  /* EPOLLET, EPOLLONESHOT */
+	bool ep_armed;	    /* EPOLLONESHOT has not fired, for certain */
 	enum xwhere ep_where;
 	int so_error;	   /* pending error, told once */
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
@@ -175,8 +188,20 @@ void xsock_free(struct xsock *s);
 int xsock_engage(struct xsock *s, bool blocking);
 /* The same, its TCP state just read. */
 int xsock_engage_state(struct xsock *s, bool blocking, int state);
-/* OFFLOADED: ctx locked and returned. Otherwise NULL, with 1 in *how: use the
- * kernel, or -errno. deadline_ns 0: don't wait while the service decides. */
+/* The service said no: NEW, to be asked again, or KERNEL for good. */
+void xsock_declined(struct xsock *s, enum xts_reason reason);
+/* NEW: not to be offered now. */
+bool xsock_waits(const struct xsock *s);
+/* NEW: offer it later, not now. */
+void xsock_put_off(struct xsock *s);
+/* Linux has no data for it: a good time to ask. */
+void xsock_drained(struct xsock *s);
+/* OFFLOADED: ctx locked and returned. Otherwise NULL and in *how: XROUTE_KERNEL
+ * or XROUTE_COUNTED, use the kernel, in the second case followed by
+ * xsock_kernel_done(); or -errno. deadline_ns 0: don't wait while the service
+ * decides. */
+enum { XROUTE_KERNEL = 1, XROUTE_COUNTED = 2 };
+void xsock_kernel_done(struct xsock *s, int how);
 struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how);
 /* Pending error, cleared; under ctx's lock */
 int xsock_take_error(struct xsock *s);
@@ -189,6 +214,7 @@ void xsock_await(struct xsock *s, uint64_t deadline_ns);
 
 void xsock_table_lock(void);
 void xsock_table_unlock(void);
+void xsock_table_fork(void);
 void xsock_table_child(void);
 
 /* -1 and errno from -errno */

@@ -46,6 +46,7 @@ static struct {
 	atomic_bool stop, core_stop;
 	int listen_fd;
 	enum fakesvc_mode mode;
+	enum xts_reason reason;
 	uint32_t welcome_flags;
 	uint64_t mem_size;
 	struct fake_program program[PROGRAMS];
@@ -100,7 +101,8 @@ static bool pull(struct fake_ctx *x, struct xts_cmd *cmd)
 /* What the real core checks, too. */
 static void account(struct fakesvc_flow *f, const struct xts_cmd *cmd)
 {
-	assert(cmd->type == XTS_CMD_SEND || cmd->type == XTS_CMD_SETOPT);
+	assert(cmd->type == XTS_CMD_SEND || cmd->type == XTS_CMD_SETOPT ||
+	       cmd->type == XTS_CMD_INFO);
 	if (cmd->type != XTS_CMD_SEND || f->closed)
 		return;
 	assert(cmd->credits <= f->rx_len);
@@ -200,7 +202,7 @@ static void answer(struct fakesvc_flow *f, enum fakesvc_mode mode)
 		close(f->fd);
 		f->fd = -1;
 		r.type = XTS_REPLY_DECLINED;
-		r.err = XTS_REASON_NOT_OURS;
+		r.err = fs.reason;
 	} else {
 		r.type = XTS_REPLY_OFFLOADED;
 		r.flow = f->index;
@@ -321,6 +323,7 @@ void fakesvc_start(enum fakesvc_mode mode, uint32_t flags)
 	memset(fs.flow, 0, sizeof(fs.flow));
 	fs.n_programs = fs.n_flows = fs.released = 0;
 	fs.mode = mode;
+	fs.reason = XTS_REASON_NOT_OURS;
 	fs.welcome_flags = flags;
 	fs.stop = false;
 	n = snprintf(name, sizeof(name), "@xts-test-%d-%u", getpid(), starts++);
@@ -338,6 +341,13 @@ void fakesvc_set_mode(enum fakesvc_mode mode)
 {
 	pthread_mutex_lock(&fs.lock);
 	fs.mode = mode;
+	pthread_mutex_unlock(&fs.lock);
+}
+
+void fakesvc_set_reason(enum xts_reason reason)
+{
+	pthread_mutex_lock(&fs.lock);
+	fs.reason = reason;
 	pthread_mutex_unlock(&fs.lock);
 }
 
@@ -390,6 +400,22 @@ void fakesvc_answer(struct fakesvc_flow *f, enum fakesvc_mode mode)
 {
 	pthread_mutex_lock(&fs.lock);
 	answer(f, mode);
+	pthread_mutex_unlock(&fs.lock);
+}
+
+void fakesvc_info(struct fakesvc_flow *f, const struct xts_info *info)
+{
+	struct xts_reply r = {.type = XTS_REPLY_INFO, .cookie = f->cookie};
+	uint32_t i;
+
+	pthread_mutex_lock(&fs.lock);
+	for (i = 0; i < XTS_INFO_PARTS; i++) {
+		r.flags = i;
+		memcpy((uint8_t *)&r + offsetof(struct xts_reply, off),
+		       (const uint8_t *)info + i * XTS_INFO_PART,
+		       XTS_INFO_PART);
+		post(f->program, f->ctx, &r);
+	}
 	pthread_mutex_unlock(&fs.lock);
 }
 

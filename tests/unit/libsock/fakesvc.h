@@ -31,6 +31,8 @@ enum fakesvc_mode { FAKESVC_OFFLOAD, FAKESVC_DECLINE, FAKESVC_SILENT };
 
 void fakesvc_start(enum fakesvc_mode mode, uint32_t flags); /* of WELCOME */
 void fakesvc_set_mode(enum fakesvc_mode mode);
+/* Why connections are declined from now on; NOT_OURS at the start. */
+void fakesvc_set_reason(enum xts_reason reason);
 void fakesvc_stop(void); /* dies: all descriptors closed */
 /* The n-th flow ever offered; waits for it. */
 struct fakesvc_flow *fakesvc_flow(unsigned int n);
@@ -41,6 +43,8 @@ void fakesvc_answer(struct fakesvc_flow *f, enum fakesvc_mode mode);
 /* Data, credits, flags to the program. */
 void fakesvc_reply(struct fakesvc_flow *f, const void *data, uint32_t len,
 		   uint32_t credits, uint32_t flags, uint32_t err);
+/* The answer to XTS_CMD_INFO. */
+void fakesvc_info(struct fakesvc_flow *f, const struct xts_info *info);
 /* The next command of the flow's context; false: none within a second. */
 bool fakesvc_command(struct fakesvc_flow *f, struct xts_cmd *cmd);
 bool fakesvc_no_command(struct fakesvc_flow *f);

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_again.c - a connection that is declined for a while is offered again
+ */
+#include "tests/unit/libsock/pair.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static int start(void **state)
+{
+	fakesvc_start(FAKESVC_DECLINE, 0);
+	fakesvc_set_reason(XTS_REASON_OUT_OF_ORDER);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	fakesvc_stop();
+	return 0;
+}
+
+static void to_kernel(int s, int peer)
+{
+	char buf[8];
+
+	assert_int_equal(xts_send(s, "hello", 5, 0), 5);
+	assert_int_equal(recv(peer, buf, sizeof(buf), 0), 5);
+}
+
+static int wait_reason(int s, int reason)
+{
+	int tries;
+
+	for (tries = 0; tries < 1000; tries++) {
+		if (xts_offload_reason(s) == reason)
+			return reason;
+		usleep(1000);
+	}
+	return xts_offload_reason(s);
+}
+
+static void test_a_passing_reason_is_asked_again_later(void **state)
+{
+	struct fakesvc_flow *f;
+	struct xts_cmd cmd;
+	int peer, s = pair_open(&peer);
+
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 1);
+	assert_int_equal(xts_offload_reason(s), XTS_REASON_OUT_OF_ORDER);
+	to_kernel(s, peer); /* not within 10 ms */
+	assert_int_equal(fakesvc_flows(), 1);
+	fakesvc_set_reason(XTS_REASON_KERNEL_QUEUE);
+	usleep(15000);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 2);
+	assert_int_equal(xts_offload_reason(s), XTS_REASON_KERNEL_QUEUE);
+	usleep(12000); /* twice as long now */
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 2);
+	fakesvc_set_mode(FAKESVC_OFFLOAD);
+	usleep(15000);
+	assert_int_equal(xts_send(s, "hello", 5, 0), 5);
+	f = fakesvc_flow(2);
+	assert_true(fakesvc_command(f, &cmd));
+	assert_int_equal(cmd.len, 5);
+	assert_int_equal(xts_offload_reason(s), 0);
+	pair_close(s, peer);
+}
+
+static void test_a_lasting_reason_is_not(void **state)
+{
+	int peer, s = pair_open(&peer);
+
+	fakesvc_set_reason(XTS_REASON_OPTIONS);
+	to_kernel(s, peer);
+	usleep(50000);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 1);
+	pair_close(s, peer);
+}
+
+/* A full table is a matter of other connections: no hurry. */
+static void test_no_room_is_asked_again_after_a_second(void **state)
+{
+	int peer, s = pair_open(&peer);
+
+	fakesvc_set_reason(XTS_REASON_NO_FLOW);
+	to_kernel(s, peer);
+	usleep(100000);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 1);
+	usleep(950000);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 2);
+	pair_close(s, peer);
+}
+
+static void test_a_drained_queue_shortens_the_wait(void **state)
+{
+	int peer, s = pair_open(&peer), i;
+	char c;
+
+	/* until the wait is 640 ms */
+	to_kernel(s, peer);
+	for (i = 1; i < 7; i++) {
+		usleep((10u << (i - 1)) * 1000 + 3000);
+		to_kernel(s, peer);
+		assert_int_equal(fakesvc_flows(), i + 1);
+	}
+	assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	usleep(12000);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 8);
+	pair_close(s, peer);
+}
+
+static void *receiver(void *arg)
+{
+	char c = 0;
+
+	assert_int_equal(xts_recv(*(int *)arg, &c, 1, 0), 1);
+	return (void *)(intptr_t)c;
+}
+
+/* It would sleep there for ever. */
+static void test_never_while_a_thread_is_inside_the_kernel(void **state)
+{
+	int peer, s = pair_open(&peer);
+	pthread_t thread;
+	void *got;
+
+	to_kernel(s, peer);
+	fakesvc_set_mode(FAKESVC_OFFLOAD);
+	pthread_create(&thread, NULL, receiver, &s);
+	usleep(50000);
+	to_kernel(s, peer);
+	to_kernel(s, peer);
+	assert_int_equal(fakesvc_flows(), 1);
+	assert_int_equal(send(peer, "x", 1, 0), 1);
+	pthread_join(thread, &got);
+	assert_int_equal((intptr_t)got, 'x');
+	usleep(20000);
+	assert_int_equal(xts_send(s, "y", 1, 0), 1);
+	assert_int_equal(fakesvc_flows(), 2);
+	assert_int_equal(xts_offload_reason(s), 0);
+	pair_close(s, peer);
+}
+
+static int events(void *ectx, int ms)
+{
+	struct epoll_event ev[4];
+
+	return xts_epoll_wait(ectx, ev, 4, ms);
+}
+
+/* Registered: the kernel's epoll first, the ready list afterwards. */
+static void registered(uint32_t flags)
+{
+	void *ectx = xts_epoll_ctx_create();
+	struct epoll_event ev = {.events = EPOLLIN | flags};
+	struct fakesvc_flow *f;
+	int peer, s = pair_open(&peer);
+	char c;
+
+	ev.data.fd = s;
+	assert_int_equal(xts_epoll_ctl(ectx, EPOLL_CTL_ADD, s, &ev), 0);
+	assert_int_equal(wait_reason(s, XTS_REASON_OUT_OF_ORDER),
+			 XTS_REASON_OUT_OF_ORDER);
+	assert_int_equal(send(peer, "x", 1, 0), 1);
+	assert_int_equal(events(ectx, 1000), 1);
+	assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), 1);
+	fakesvc_set_mode(FAKESVC_OFFLOAD);
+	usleep(20000);
+	if (flags & EPOLLONESHOT) {
+		/* who handles the event is not to be disturbed */
+		assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), -1);
+		assert_int_equal(fakesvc_flows(), 1);
+		usleep(20000);
+		assert_int_equal(xts_epoll_ctl(ectx, EPOLL_CTL_MOD, s, &ev), 0);
+	} else {
+		assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), -1);
+	}
+	f = fakesvc_flow(1);
+	assert_non_null(f);
+	assert_int_equal(wait_reason(s, 0), 0);
+	assert_int_equal(events(ectx, 0), 0);
+	fakesvc_reply(f, "y", 1, 0, 0, 0);
+	assert_int_equal(events(ectx, 1000), 1);
+	assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), 1);
+	assert_int_equal(c, 'y');
+	assert_int_equal(events(ectx, 0), 0);
+	pair_close(s, peer);
+	xts_epoll_ctx_destroy(ectx);
+}
+
+static void test_registrations_move_along(void **state)
+{
+	registered(0);
+}
+
+static void test_edge_triggered_ones_too(void **state)
+{
+	registered(EPOLLET);
+}
+
+static void test_one_shot_ones_when_they_are_renewed(void **state)
+{
+	registered(EPOLLONESHOT);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
+	const struct CMUnitTest tests[] = {
+		T(a_passing_reason_is_asked_again_later),
+		T(a_lasting_reason_is_not),
+		T(no_room_is_asked_again_after_a_second),
+		T(a_drained_queue_shortens_the_wait),
+		T(never_while_a_thread_is_inside_the_kernel),
+		T(registrations_move_along),
+		T(edge_triggered_ones_too),
+		T(one_shot_ones_when_they_are_renewed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
