@@ -104,8 +104,13 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 
 static void command_set_mss(struct fp_core *c, struct flow *f, uint32_t mss)
 {
-	if (mss < 32 || mss >= f->snd_mss)
+	if (mss < 32 || mss == f->snd_mss)
 		return;
+	if (mss > f->snd_mss) {
+		f->snd_mss = mss;
+		flow_list(c, f);
+		return;
+	}
 	f->snd_mss = mss;
 	/* Segments that were too long are lost: send them again, smaller. */
 	f->snd_cur = f->snd_una;

@@ -130,8 +130,8 @@ enum fp_cmd {
 	FP_CMD_CLOSE,	 /* flow: the program died; as its close() */
 	FP_CMD_COPY_ACK, /* flow: copy the next frame of it as EV_FRAME too
 			  * (an answer to a keepalive of Linux's) */
-	FP_CMD_SET_MSS,	 /* flow; value: new snd_mss, unacknowledged data beyond
-			  * it is sent again */
+	FP_CMD_SET_MSS,	 /* flow; value: new snd_mss; if it is smaller,
+			  * unacknowledged data are sent again */
 	FP_CMD_CTX_ADD,	 /* ctx */
 	FP_CMD_CTX_DEL,	 /* ctx: command ring read out once more, then forgotten
 			  */

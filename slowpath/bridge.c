@@ -26,7 +26,9 @@
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
 #include "slowpath/conn.h"
+#include "slowpath/fragment.h"
 #include "slowpath/log.h"
+#include "slowpath/pathmtu.h"
 #include "slowpath/snapshot.h"
 
 #include <errno.h>
@@ -113,6 +115,13 @@ static void live_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 	if (th->fin && !c->fin_out) {
 		c->fin_out = true;
 		c->passive = c->fin_in;
+	}
+	/* Data that are on their way find out by themselves: as in Linux,
+	 * keepalive has nothing to say while there are any. */
+	if (keepalive && v.snd_una != v.snd_nxt) {
+		bridge_ack_linux(d, c, c->t.snd_base);
+		d->count.absorbed++;
+		return;
 	}
 	if (keepalive) {
 		struct fp_msg *m =
@@ -273,6 +282,15 @@ static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 	conn_to_linux(d, c, f.data, f.len);
 }
 
+static void conn_held(struct daemon *d, struct conn *c, const uint8_t *frame,
+		      uint32_t len)
+{
+	if (conn_hold(c, frame, len))
+		d->count.held++;
+	else
+		d->count.held_full++;
+}
+
 static void conn_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 			   const struct fp_msg *m)
 {
@@ -280,22 +298,19 @@ static void conn_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 		live_from_wire(d, c, core, m);
 		return;
 	}
-	if (conn_hold(c, m->frame, m->frame_len))
-		d->count.held++;
-	else
-		d->count.held_full++;
+	conn_held(d, c, m->frame, m->frame_len);
 }
 
 static void remnant_from_wire(struct daemon *d, struct remnant *l,
-			      const struct fp_msg *m)
+			      const uint8_t *frame, uint32_t len)
 {
 	struct frame_buf buf;
 	const struct tcphdr *th;
 	struct frame f;
 	bool done;
 
-	memcpy(buf.data, m->frame, m->frame_len);
-	if (frame_parse(&f, buf.data, m->frame_len) != FRAME_TCP)
+	memcpy(buf.data, frame, len);
+	if (frame_parse(&f, buf.data, len) != FRAME_TCP)
 		return;
 	th = frame_tcp(&f);
 	if (th->syn && !th->ack) {
@@ -316,10 +331,19 @@ static void remnant_from_wire(struct daemon *d, struct remnant *l,
 	bridge_drain(d);
 }
 
+static void unknown_from_wire(struct daemon *d, unsigned int core,
+			      const struct conn_key *key, const struct frame *f)
+{
+	struct cache_entry *e = cache_find(&d->cache, key);
+
+	if (e)
+		cache_hear(e, f, core);
+	bridge_to_linux(d, f->data, f->len);
+}
+
 static void tcp_from_wire(struct daemon *d, unsigned int core,
 			  const struct fp_msg *m, const struct frame *f)
 {
-	struct cache_entry *e;
 	struct conn_key key;
 	struct remnant *l;
 	struct conn *c;
@@ -332,38 +356,69 @@ static void tcp_from_wire(struct daemon *d, unsigned int core,
 	}
 	l = remnant_find(d, &key);
 	if (l) {
-		remnant_from_wire(d, l, m);
+		remnant_from_wire(d, l, m->frame, m->frame_len);
 		return;
 	}
-	e = cache_find(&d->cache, &key);
-	if (e)
-		cache_hear(e, f, core);
-	bridge_to_linux(d, m->frame, m->frame_len);
+	unknown_from_wire(d, core, &key, f);
 }
 
-/* Linux may have learned a smaller path MTU from an ICMP error. */
-static void check_mss(struct daemon *d, struct conn *c)
+static void inject(struct daemon *d, const struct conn *c, const uint8_t *frame,
+		   uint32_t len)
 {
-	int mss = snapshot_mss(c->fd);
-	struct fp_msg *m;
+	struct fp_msg *m = daemon_cmd(d, c->core, FP_CMD_INJECT, false);
 
-	if (mss <= 0 || (uint32_t)mss >= c->snd_mss)
-		return;
-	c->snd_mss = (uint32_t)mss;
-	m = daemon_cmd(d, c->core, FP_CMD_SET_MSS, false);
 	m->flow = c->flow;
-	m->value = c->snd_mss;
+	m->frame_len = len;
+	memcpy(m->frame, frame, len);
 	daemon_submit(d, c->core);
 }
 
-static void other_from_wire(struct daemon *d, const struct fp_msg *m)
+/* A segment that came in pieces goes where it would have gone in one. */
+static void whole_from_wire(struct daemon *d, unsigned int core,
+			    const uint8_t *frame, uint32_t len)
 {
+	struct conn_key key;
+	struct remnant *l;
+	struct conn *c;
+	struct frame f;
+
+	d->count.reassembled++;
+	if (frame_parse(&f, (void *)(uintptr_t)frame, len) != FRAME_TCP)
+		return;
+	frame_key(&f, true, &key);
+	c = conn_find(d, &key);
+	l = c ? NULL : remnant_find(d, &key);
+	if (c && c->phase >= CONN_LIVE)
+		inject(d, c, frame, len);
+	else if (c)
+		conn_held(d, c, frame, len);
+	else if (l)
+		remnant_from_wire(d, l, frame, len);
+	else
+		unknown_from_wire(d, core, &key, &f);
+}
+
+static void other_from_wire(struct daemon *d, unsigned int core,
+			    const struct fp_msg *m)
+{
+	const uint8_t *whole;
+	uint32_t whole_len;
 	struct frame_buf buf;
 	struct conn_key key;
 	struct flow_view v;
 	struct remnant *l;
 	struct conn *c;
 
+	switch (fragment_take(d->fragments, daemon_now_ns(), m->frame,
+			      m->frame_len, &whole, &whole_len)) {
+	case FRAGMENT_WHOLE:
+		whole_from_wire(d, core, whole, whole_len);
+		return;
+	case FRAGMENT_KEPT:
+		return;
+	case FRAGMENT_NOT:
+		break;
+	}
 	if (!translate_icmp_key(m->frame, m->frame_len, &key)) {
 		bridge_to_linux(d, m->frame, m->frame_len);
 		return;
@@ -379,7 +434,7 @@ static void other_from_wire(struct daemon *d, const struct fp_msg *m)
 					m->frame_len);
 	bridge_to_linux(d, buf.data, m->frame_len);
 	if (c && c->phase == CONN_LIVE)
-		check_mss(d, c);
+		pathmtu_icmp(d, c);
 }
 
 void bridge_from_wire(struct daemon *d, unsigned int core,
@@ -394,5 +449,5 @@ void bridge_from_wire(struct daemon *d, unsigned int core,
 	    FRAME_TCP)
 		tcp_from_wire(d, core, m, &f);
 	else
-		other_from_wire(d, m);
+		other_from_wire(d, core, m);
 }

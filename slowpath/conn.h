@@ -71,6 +71,7 @@ struct conn {
 	bool fin_in, fin_out; /* FIN passed from the peer, from Linux */
 	bool passive;	      /* the peer's FIN came before ours */
 	bool move;	      /* to ctx, asked before INSTALLED */
+	bool narrow;	      /* snd_mss may grow again, see pathmtu.c */
 };
 
 /* A connection whose flow is gone and whose socket Linux may still have: FIN

@@ -21,7 +21,9 @@
 #include "slowpath/control.h"
 #include "slowpath/large.h"
 #include "slowpath/log.h"
+#include "slowpath/fragment.h"
 #include "slowpath/offload.h"
+#include "slowpath/pathmtu.h"
 #include "slowpath/snapshot.h"
 #include "slowpath/stats.h"
 #include "slowpath/stop.h"
@@ -260,7 +262,7 @@ static bool arm_cores(struct daemon *d)
 
 static void run(struct daemon *d)
 {
-	int64_t next_ns;
+	int64_t next_ns, mtu_ns;
 	bool busy;
 
 	while (!stop_done(d)) {
@@ -272,6 +274,9 @@ static void run(struct daemon *d)
 			busy = true;
 		}
 		next_ns = remnant_reclaim(d);
+		mtu_ns = pathmtu_check(d);
+		if (mtu_ns >= 0 && (next_ns < 0 || mtu_ns < next_ns))
+			next_ns = mtu_ns;
 		if (flush_cores(d))
 			next_ns = 1000000; /* a ring was full: soon again */
 		if (busy || d->tap_pending) {
@@ -470,7 +475,12 @@ static int open_loop(struct daemon *d)
 	d->shadow_epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (d->shadow_epoll < 0)
 		return -errno;
+	d->fragments = fragments_new();
+	if (!d->fragments)
+		return -ENOMEM;
 	rc = cache_init(&d->cache, d->seed);
+	if (rc == 0)
+		rc = pathmtu_open(d);
 	if (rc == 0)
 		rc = read_identity(d);
 	if (rc == 0)
@@ -504,6 +514,8 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
 	sysctl_close(&d->mtu_probing);
+	pathmtu_close(d);
+	fragments_free(d->fragments);
 	free(d);
 }
 
@@ -528,6 +540,7 @@ int daemon_run(const struct daemon_config *cfg)
 	d->cfg = cfg;
 	d->opt = cfg->opt;
 	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd = -1;
+	d->route_fd = -1;
 	rc = open_loop(d);
 	if (rc)
 		log_err("can't start: %s", strerror(-rc));

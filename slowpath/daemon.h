@@ -28,6 +28,7 @@
 	X(translated_in, "frames translated for Linux")                        \
 	X(translated_out, "frames translated for the wire")                    \
 	X(absorbed, "frames of Linux's that the wire need not see")            \
+	X(reassembled, "segments put together from IP fragments")              \
 	X(held, "frames held during an offload")                               \
 	X(held_full, "drop: too many frames held")                             \
 	X(offloaded, "connections offloaded")                                  \
@@ -96,6 +97,10 @@ struct daemon {
 	unsigned int tap_index;
 	struct sysctl mtu_probing; /* net.ipv4.tcp_mtu_probing */
 	bool cc_unknown_said;
+	struct fragments *fragments;
+	int route_fd;		  /* rtnetlink: routes change */
+	bool routes_changed;	  /* since the last look at all flows' MTU */
+	uint64_t mtu_check_ns;	  /* when to look at it; 0: no need */
 	struct conn *conns;	  /* uthash: being offloaded or live */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
 	struct program *programs; /* list */

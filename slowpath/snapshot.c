@@ -535,6 +535,18 @@ int snapshot_mss(int fd)
 	return info_get(fd, &i) ? (int)i.base.tcpi_snd_mss : -EINVAL;
 }
 
+/* In repair mode TCP_MAXSEG is that. */
+int snapshot_mss_clamp(int fd)
+{
+	int reuse, mss = 0;
+	bool ok;
+
+	if (!repair_enter(fd, &reuse))
+		return -EINVAL;
+	ok = !opt_int(fd, IPPROTO_TCP, TCP_MAXSEG, &mss);
+	return repair_leave(fd, reuse) && ok ? mss : -EINVAL;
+}
+
 int snapshot_reset(int fd)
 {
 	struct sockaddr sa = {.sa_family = AF_UNSPEC};

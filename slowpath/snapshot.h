@@ -52,6 +52,9 @@ int snapshot_unacked(int fd);
  * value of FP_CMD_SET_MSS); -EINVAL. */
 int snapshot_mss(int fd);
 
+/* The MSS that the peer's SYN allowed, options not deducted; -EINVAL. */
+int snapshot_mss_clamp(int fd);
+
 /* Reset it as a program's abort does: the RST leaves through the TAP, every
  * other descriptor of the socket sees ECONNRESET. 0 or -errno. */
 int snapshot_reset(int fd);
