@@ -23,6 +23,7 @@
  *   outq:N         SIOCOUTQ says N within 10 s
  *   rcvbuf:N       SO_RCVBUF; before the address: of the listener, connector
  *   keepalive:I/N  SO_KEEPALIVE: every I seconds, N probes
+ *   info           TCP_INFO; says mss=, rtt=, acked=, received=, retrans=
  *   say:WORD       a line on stdout
  *   until:FILE     FILE exists
  *   pause:MS
@@ -165,6 +166,23 @@ static void step_keepalive(const char *arg)
 		step_fails("keepalive", -1);
 }
 
+static void step_info(void)
+{
+	struct tcp_info i;
+	uint8_t all[512] = {0};
+	socklen_t len = sizeof(all);
+	uint64_t acked, rcvd;
+
+	if (IO_CALL(getsockopt, s, IPPROTO_TCP, TCP_INFO, all, &len) < 0)
+		step_fails("info", -1);
+	memcpy(&i, all, sizeof(i));
+	memcpy(&acked, all + 120, sizeof(acked));
+	memcpy(&rcvd, all + 128, sizeof(rcvd));
+	printf("mss=%u rtt=%u acked=%llu received=%llu retrans=%u\n",
+	       i.tcpi_snd_mss, i.tcpi_rtt, (unsigned long long)acked,
+	       (unsigned long long)rcvd, i.tcpi_total_retrans);
+}
+
 static void step_until(const char *step, const char *file)
 {
 	uint64_t end = io_now_ns() + UINT64_C(1000000000) * WAIT_S;
@@ -198,6 +216,8 @@ static bool step_quiet(const char *name)
 			step_fails(name, -1);
 	} else if (!strcmp(name, "import")) {
 		step_import(name);
+	} else if (!strcmp(name, "info")) {
+		step_info();
 	} else if (!strcmp(name, "engage")) {
 		step_engage(name);
 	} else if (!strcmp(name, "eof")) {

@@ -141,6 +141,45 @@ outq() {
 		"send:1 recv:60100 send:1 eof close"
 }
 
+# Linux's keepalive is silent while data are unacknowledged: an outage that its
+# probes would not survive is one of retransmissions.
+outage() {
+	talk "$1" \
+		"recv:1 engage keepalive:1/2 say:ready until:$(at 1) send:1000 recv:10 say:alive close" \
+		"send:1 recv:1000 send:10 eof close"
+	said ready
+	in_peer nft -f - <<-'END'
+	table inet cut {
+		chain input {
+			type filter hook input priority 0;
+			tcp sport 5000 drop
+		}
+	}
+	END
+	go 1
+	sleep 5
+	in_peer nft delete table inet cut
+	talk_ends "data in an outage outlive keepalive ($1)"
+}
+
+# TCP_INFO counts all of a connection, before the offload and after it.
+informed() {
+	talk "$1" \
+		"recv:1 send:100 engage send:200000 outq:0 recv:30000 info until:$(at 1) close" \
+		"send:1 recv:200100 send:30000 eof close"
+	said acked=
+	check_eq "TCP_INFO: bytes acknowledged ($1) [$STACK]" \
+		"$(value acked "$TB_DIR/srv")" 200100
+	check_eq "TCP_INFO: bytes received ($1) [$STACK]" \
+		"$(value received "$TB_DIR/srv")" 30001
+	check_ge "TCP_INFO: a round trip ($1) [$STACK]" \
+		"$(value rtt "$TB_DIR/srv")" 1
+	check_le "TCP_INFO: of this wire ($1) [$STACK]" \
+		"$(value rtt "$TB_DIR/srv")" 100000
+	go 1
+	talk_ends "asked for TCP_INFO ($1)"
+}
+
 # ---- how it is carried over -----------------------------------------------------
 
 carried_over() {
@@ -221,6 +260,38 @@ narrow() {
 	is_tas || return 0
 	check_le "segments were too long only at first ($1)" \
 		"$(daemon_counter tx_retransmits)" 400
+}
+
+# The administrator lowers the MTU of a route, and raises it again: up to what
+# the link to far lets pass.
+routed() {
+	local six= net=10.9.2.0/24 hdr=52 route table=main
+	if [ "$1" = $SERVER6 ]; then six=-6 net=fd10::/64 hdr=72; fi
+	# shellcheck disable=SC2086
+	is_tas && table=$(in_server ip $six rule |
+		sed -n "s/.*from $1 lookup \([^ ]*\).*/\1/p" | head -n 1)
+	# shellcheck disable=SC2086
+	route=$(in_server ip $six route show $net table "$table" | head -n 1)
+	in_server ip route flush cache
+	AT=$FAR talk "$1" \
+		"recv:1 engage send:10 say:wide until:$(at 1) send:50000 outq:0 info say:small until:$(at 2) send:50000 outq:0 info say:again recv:1 eof close" \
+		"send:1 recv:100010 send:1 close"
+	said wide
+	# shellcheck disable=SC2086
+	in_server ip $six route change $route table "$table" mtu 1280
+	sleep 0.5
+	go 1
+	said small
+	check_eq "a route's lower MTU counts ($1) [$STACK]" \
+		"$(value mss "$TB_DIR/srv")" $((1280 - hdr))
+	# shellcheck disable=SC2086
+	in_server ip $six route change $route table "$table"
+	sleep 0.5
+	go 2
+	said again
+	check_eq "and its higher one ($1) [$STACK]" \
+		"$(value mss "$TB_DIR/srv")" $((1300 - hdr))
+	talk_ends "a route's MTU changes ($1)"
 }
 
 # ---- --takeover ------------------------------------------------------------------
@@ -306,6 +377,8 @@ everything() {
 		keepalives $addr
 		carried_over $addr
 		narrow $addr
+		routed $addr
+		outage $addr
 		probed $addr
 	done
 	many_resets
