@@ -378,6 +378,7 @@ everything() {
 		carried_over $addr
 		narrow $addr
 		routed $addr
+		informed $addr
 		outage $addr
 		probed $addr
 	done
