@@ -36,8 +36,8 @@ lost() {
 }
 
 # run NAME COUNT CARRIED ADDRESS CONNECT_OPTION...: at least CARRIED of COUNT
-# connections are carried; one that loses its first frames is not, if Linux
-# then holds data behind a gap. The pause lets the offload come before the data.
+# connections are carried; one that loses its first frames is offered again until
+# Linux holds no data behind a gap. The pause lets the offload come before them.
 run() {
 	local name=$1 n=$2 carried=$3 addr=$4
 	shift 4
@@ -67,9 +67,9 @@ one_frame() {
 any_frame() {
 	local drop='ether type { ip, ip6 } meta l4proto tcp numgen random mod 1000 < 15 counter drop'
 	wire "$drop" "$drop"
-	run "1.5 % of all frames lost, both ways at once" 8 5 "$1" \
+	run "1.5 % of all frames lost, both ways at once" 8 7 "$1" \
 		--bytes 300000 --message 20000
-	run "1.5 % of all frames lost, messages in turn" 40 30 "$1" --rpc \
+	run "1.5 % of all frames lost, messages in turn" 40 38 "$1" --rpc \
 		--bytes 20000 --message 2000
 	figure "frames lost: $(lost to_peer) to the peer," \
 		"$(lost to_server) to the server"
