@@ -538,7 +538,7 @@ static void test_namespaces_share_a_bpf_file_system(void **state)
 	int ours = open("/proc/self/ns/net", O_RDONLY);
 	char first[96];
 
-	strcpy(first, pin("/filter"));
+	snprintf(first, sizeof(first), "%s", pin("/filter"));
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	assert_int_equal(system("ip link add s0 type veth peer name p0"), 0);
 	y = attach_ok(XDP_MODE_AUTO);

@@ -81,7 +81,7 @@ static bool program_told(struct bench *b, unsigned int ctx, struct xts_reply *r)
 static void expect_told(struct bench *b, unsigned int ctx, uint32_t type,
 			uint32_t flags)
 {
-	struct xts_reply r;
+	struct xts_reply r = {0};
 
 	assert_true(program_told(b, ctx, &r));
 	assert_int_equal(r.type, type);
@@ -278,7 +278,7 @@ static void hang_up(struct bench *b)
 static void test_move_before_installed_is_done_after_it(void **state)
 {
 	struct bench *b = *state;
-	struct xts_reply r;
+	struct xts_reply r = {0};
 
 	core_turn(b);
 	expect_told(b, 0, XTS_REPLY_OFFLOADED, 0);
