@@ -94,6 +94,7 @@ struct daemon {
 	unsigned int tap_index;
 	struct conn *conns;	  /* uthash: being offloaded or live */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
+	struct remnant *late;	  /* the same, of those that Linux forgot */
 	struct program *programs; /* list */
 	unsigned int n_programs;
 	uint32_t next_program;
