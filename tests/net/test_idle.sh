@@ -21,8 +21,9 @@ our_memory() {
 		sum=$((sum + $(awk '/^RssAnon|^RssFile/ { s += $2 }
 			END { print s + 0 }' "/proc/$pid/status")))
 	done
-	shared=$(awk '/^Shmem:/ { print $2 }' /proc/meminfo)
-	echo $((sum + shared))
+	shared=$(find "/proc/$CHILD/fd" -lname '/memfd:*' \
+		-exec stat -L -c '%b' {} + | awk '{ s += $1 } END { print s / 2 }')
+	echo $((sum + ${shared%.*}))
 }
 
 # cpu PID: thousandths of a core over five seconds
