@@ -122,6 +122,16 @@ static bool hosts_settled(void)
 	return settled;
 }
 
+static bool wait_settled(void)
+{
+	for (int i = 0; i < 500; i++) {
+		if (hosts_settled())
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
 static int make_hosts(void **state)
 {
 	sh("ip link del s0 2>/dev/null; ip link add s0 type veth peer name p0");
@@ -130,12 +140,7 @@ static int make_hosts(void **state)
 	sh("echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad");
 	sh("echo 0 >/proc/sys/net/ipv6/conf/s0/accept_dad");
 	sh("ip link set p0 up; ip link set s0 up");
-	for (int i = 0; i < 500; i++) {
-		if (hosts_settled())
-			return 0;
-		usleep(20000);
-	}
-	return 1;
+	return wait_settled() ? 0 : 1;
 }
 
 /* A NIC as servers have it, and some more. */
@@ -149,6 +154,7 @@ static void configure_nic(void)
 	   "ip addr add fd09::9/64 dev s0 nodad;"
 	   "ip addr add fd09::8/64 dev s0;"
 	   "ip addr add fd0a::8/64 dev s0 metric 77");
+	assert_true(wait_settled());
 	sh("ip route add default via 10.9.0.1 dev s0 metric 50 mtu 1400;"
 	   "ip route add default via 10.9.0.1 dev s0;"
 	   "ip route append default via 10.9.0.6 dev s0;"
