@@ -19,7 +19,7 @@
 # Every Debian package that building, testing and measuring need.
 PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	libbpf-dev libxdp-dev libmnl-dev liburing-dev libcmocka-dev uthash-dev \
-	iproute2 iputils-ping nftables conntrack ethtool tcpdump procps \
+	iproute2 iputils-ping nftables netbase conntrack ethtool tcpdump procps \
 	util-linux groff-base valgrind python3
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev

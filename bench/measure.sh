@@ -261,27 +261,37 @@ measure_setup() {
 
 # Instructions under callgrind, with the functions that take them, and the way
 # through the rings to an application on another CPU and back.
+# instructions_per_rpc CONNS: left in $TB_DIR/callgrind too
+instructions_per_rpc() {
+	local rpcs=9600 grind=$TB_DIR/callgrind
+	valgrind --tool=callgrind --toggle-collect=fp_core_turn \
+		--callgrind-out-file="$grind" "$BUILD/bench/fastpath" $rpcs "$1" \
+		>"$TB_DIR/grind.out" 2>"$TB_DIR/grind.err" || return 1
+	awk -v n=$rpcs '/^(summary|totals):/ { ir = $2 }
+		END { printf "%.1f", ir / n }' "$grind"
+}
+
 measure_fastpath() {
-	local rpcs=10000 grind=$TB_DIR/callgrind ir ring
+	local ring one few many
 	STACK=tas-xdp PEER=memory
-	if ! valgrind --tool=callgrind --toggle-collect=fp_core_turn \
-		--callgrind-out-file="$grind" "$BUILD/bench/fastpath" $rpcs \
-		>"$TB_DIR/grind.out" 2>"$TB_DIR/grind.err"; then
+	if ! many=$(instructions_per_rpc 32) || ! few=$(instructions_per_rpc 4) ||
+		! one=$(instructions_per_rpc 1); then
 		problem "fastpath: $(tail -n 1 "$TB_DIR/grind.err")"
 		return 1
 	fi
-	ir=$(awk '/^(summary|totals):/ { print $2 }' "$grind" | tail -n 1)
 	ring=$(taskset -c "$CPU_SERVER,$CPU_PEER" "$BUILD/bench/fastpath" \
 		--ring 200000 2>"$TB_DIR/grind.err") ||
 		problem "fastpath --ring: $(tail -n 1 "$TB_DIR/grind.err")"
 	{
-		awk -v ir="$ir" -v n=$rpcs 'BEGIN {
-			printf "instructions_per_rpc %.1f\n", ir / n
-			print "n", n }'
+		echo "instructions_per_rpc $one"
+		echo "instructions_per_rpc_4 $few"
+		echo "instructions_per_rpc_32 $many"
+		echo "n 9600"
 		awk '/_ns / { print }' <<<"$ring"
 	} | json_line fastpath 1 1 ""
-	echo "Fast path: instructions an RPC, by function"
-	callgrind_annotate "$grind" 2>/dev/null | sed 's/,//g' | awk -v n=$rpcs '
+	echo "Fast path: instructions an RPC of one connection, by function"
+	callgrind_annotate "$TB_DIR/callgrind" 2>/dev/null | sed 's/,//g' |
+		awk -v n=9600 '
 		$1 ~ /^[0-9]+$/ && /:/ && shown < 12 {
 			where = $0
 			sub(/^ *[0-9]+ \([^)]*\) */, "", where)

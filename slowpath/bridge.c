@@ -322,12 +322,10 @@ static void remnant_from_wire(struct daemon *d, struct remnant *l,
 	       ntohl(th->ack_seq) == l->view.snd_nxt + 1;
 	translate_to_linux(&l->t, &l->view, &f);
 	d->count.translated_in++;
-	bridge_drain(d);
+	if (done)
+		remnant_late(d, l);
+	bridge_drain(d); /* may end the remnant */
 	tap_write(d, f.data, f.len);
-	if (done) {
-		remnant_free(d, l);
-		return;
-	}
 	bridge_drain(d);
 }
 

@@ -7,10 +7,14 @@
  * between two sequence spaces: a struct remnant, kept as long as Linux has a
  * socket of that name. uthash keeps a table's entries in order of insertion,
  * and every remnant waits equally long before Linux is asked (inet_diag), so
- * the table's first entry is the next to look at.
+ * the table's first entry is the next to look at. At the end of a passive close
+ * Linux forgets the socket at once, but the peer answers a FIN that was sent
+ * twice twice, and may repeat its own: a second table, ordered in the same way,
+ * has these remnants for some seconds more.
  *
  * Bounds: connections by the cores' flow tables; remnants by what Linux keeps
- * (net.ipv4.tcp_max_tw_buckets) plus one check period.
+ * (net.ipv4.tcp_max_tw_buckets) plus one check period, and by the passive
+ * closes of REMNANT_LATE_S.
  */
 #include "slowpath/conn.h"
 #include "slowpath/program.h"
@@ -24,6 +28,7 @@
 #include <utlist.h>
 
 #define REMNANT_CHECK_S 61u /* just after TIME_WAIT */
+#define REMNANT_LATE_S 4u   /* a few retransmissions */
 #define REMNANT_BATCH 4096u /* looked at in one turn */
 
 static const char *const phase_names[] = {
@@ -188,23 +193,54 @@ struct remnant *remnant_new(struct daemon *d, const struct conn *c,
 
 struct remnant *remnant_find(struct daemon *d, const struct conn_key *key)
 {
-	struct remnant *l;
+	struct remnant *l = NULL;
 
-	if (!d->remnants)
-		return NULL;
-	HASH_FIND(hh, d->remnants, key, sizeof(*key), l);
+	if (d->remnants)
+		HASH_FIND(hh, d->remnants, key, sizeof(*key), l);
+	if (!l && d->late)
+		HASH_FIND(hh, d->late, key, sizeof(*key), l);
 	return l;
 }
 
 void remnant_free(struct daemon *d, struct remnant *l)
 {
-	HASH_DELETE(hh, d->remnants, l);
+	if (l->late)
+		HASH_DELETE(hh, d->late, l);
+	else
+		HASH_DELETE(hh, d->remnants, l);
 	free(l);
 }
 
-int64_t remnant_reclaim(struct daemon *d)
+void remnant_late(struct daemon *d, struct remnant *l)
 {
-	uint32_t now = daemon_now_s();
+	if (l->late)
+		return;
+	HASH_DELETE(hh, d->remnants, l);
+	l->late = true;
+	l->check_at_s = daemon_now_s() + REMNANT_LATE_S;
+	HASH_ADD(hh, d->late, key, sizeof(l->key), l);
+}
+
+/* ns until the next one, -1: none */
+static int64_t reclaim_late(struct daemon *d, uint32_t now)
+{
+	struct remnant *l;
+
+	for (unsigned int n = 0; (l = d->late) != NULL; n++) {
+		/* as below: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		int32_t left = (int32_t)(l->check_at_s - now);
+
+		if (left > 0)
+			return left * INT64_C(1000000000);
+		if (n == REMNANT_BATCH)
+			return 0;
+		remnant_free(d, l);
+	}
+	return -1;
+}
+
+static int64_t reclaim_checked(struct daemon *d, uint32_t now)
+{
 	struct remnant *l;
 
 	for (unsigned int n = 0; (l = d->remnants) != NULL; n++) {
@@ -226,4 +262,15 @@ int64_t remnant_reclaim(struct daemon *d)
 		d->count.remnant_reclaimed++;
 	}
 	return -1;
+}
+
+int64_t remnant_reclaim(struct daemon *d)
+{
+	uint32_t now = daemon_now_s();
+	int64_t late_ns = reclaim_late(d, now);
+	int64_t next_ns = reclaim_checked(d, now);
+
+	if (next_ns < 0 || (late_ns >= 0 && late_ns < next_ns))
+		return late_ns;
+	return next_ns;
 }

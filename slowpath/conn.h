@@ -77,13 +77,14 @@ struct conn {
 /* A connection whose flow is gone and whose socket Linux may still have: FIN
  * exchange, TIME_WAIT. There are many of them, so they are small. */
 struct remnant {
-	UT_hash_handle hh; /* in daemon.remnants */
+	UT_hash_handle hh; /* in daemon.remnants or, later, daemon.late */
 	struct conn_key key;
 	struct translation t;
 	struct flow_view view; /* final */
 	uint32_t check_at_s;   /* ask Linux then whether it still has it */
 	uint8_t core;
 	bool fin_out, passive;
+	bool late; /* Linux has it no more: gone at check_at_s */
 };
 static_assert(sizeof(struct remnant) <= 144, "there are 300,000 of them");
 
@@ -110,6 +111,8 @@ struct remnant *remnant_new(struct daemon *d, const struct conn *c,
 			    const struct flow_view *view);
 struct remnant *remnant_find(struct daemon *d, const struct conn_key *key);
 void remnant_free(struct daemon *d, struct remnant *l);
+/* Linux forgets it now; what of it is still on its way is translated yet. */
+void remnant_late(struct daemon *d, struct remnant *l);
 /* Forget those that Linux has forgotten; ns until the next look, -1: none. */
 int64_t remnant_reclaim(struct daemon *d);
 

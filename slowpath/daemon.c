@@ -508,6 +508,8 @@ static void daemon_close(struct daemon *d)
 		program_discard(a);
 	HASH_ITER (hh, d->remnants, l, next_l)
 		remnant_free(d, l);
+	HASH_ITER (hh, d->late, l, next_l)
+		remnant_free(d, l);
 	cache_destroy(&d->cache);
 	loop_close(&d->loop);
 	close_if_open(d->signal_fd);

@@ -103,6 +103,7 @@ struct daemon {
 	uint64_t mtu_check_ns;	  /* when to look at it; 0: no need */
 	struct conn *conns;	  /* uthash: being offloaded or live */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
+	struct remnant *late;	  /* the same, of those that Linux forgot */
 	struct program *programs; /* list */
 	unsigned int n_programs;
 	uint32_t next_program;

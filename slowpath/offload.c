@@ -266,9 +266,11 @@ static void install_failed(struct daemon *d, struct conn *c)
 {
 	const struct flow_params *p = &c->install->params;
 	struct held_frame *h, *tmp, *held = c->held;
-	struct program_ctx *x = program_ctx_find(c->program, c->ctx);
+	struct program_ctx *x = NULL;
 	char name[CONN_NAME_MAX];
 
+	if (c->program->sock >= 0)
+		x = program_ctx_find(c->program, c->ctx);
 	log_warn("%s: the core refused it", conn_name(&c->key, name));
 	d->cores[c->core].flows--;
 	c->held = NULL;
@@ -322,7 +324,8 @@ void offload_installed(struct daemon *d, unsigned int core,
 	d->count.offloaded++;
 	if (!m->value)
 		inject_held(d, c);
-	if (c->move)
+	/* A context of a program that ended may go before the core looks. */
+	if (c->move && c->program->sock >= 0)
 		conn_move(d, c, c->program->ctx[c->ctx]);
 	cache_forget(&d->cache, &c->key);
 	closing_watch(d, c);

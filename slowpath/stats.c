@@ -77,7 +77,7 @@ void stats_dump(struct daemon *d)
 		flows += d->cores[i].flows;
 	line("now_flows", flows);
 	line("now_conns", HASH_COUNT(d->conns));
-	line("now_remnants", HASH_COUNT(d->remnants));
+	line("now_remnants", HASH_COUNT(d->remnants) + HASH_COUNT(d->late));
 	line("now_programs", d->n_programs);
 	fflush(stderr);
 }

@@ -25,18 +25,7 @@ run() {
 		--count "$n" --concurrency "$n" "$@" 5000
 	check_wait "$name: nor at the server" "$srv" srv
 	figure "$name: $(value ms "$TB_DIR/cli") ms"
-	carried "$name" "$n"
-}
-
-# A burst may be more than a queue takes; a connection whose first frames were
-# lost stays with Linux while that holds data behind a gap.
-carried() {
-	local gaps
-	is_tas || return 0
-	gaps=$(value reason_OUT_OF_ORDER "$TB_DIR/srv")
-	check_eq "$1: carried by the service, but for $gaps with a gap" \
-		$(($(value offloaded "$TB_DIR/srv") + gaps)) "$2"
-	check_le "and those are few" "$gaps" $(($2 / 3))
+	check_carried_burst "$name" srv "$n"
 }
 
 stack_up

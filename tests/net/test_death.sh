@@ -65,6 +65,8 @@ die_backlog() {
 	listener srv "$ADDR" 5002
 	local srv=$BG_PID cli
 	kill -STOP "$srv"
+	# the signal alone: on a busy machine it may accept yet
+	wait_for 10 has_stopped "$srv"
 	bg_peer cli "$BIN/traffic" connect --hold --count 5 --bytes 10 \
 		--bytes-back 0 "$ADDR" 5002
 	cli=$BG_PID
@@ -72,6 +74,8 @@ die_backlog() {
 	end "$srv" KILL
 	echo "in the backlog|$(ends "$cli")"
 }
+
+has_stopped() { grep -q '^State:.T' "/proc/$1/status"; }
 
 deaths() {
 	ADDR=$SERVER4

@@ -50,7 +50,7 @@ in_server ip route add default via $PEER4
 in_server ip -6 route add default via $PEER6
 in_server sysctl -qw net.ipv4.conf.all.rp_filter=1
 in_peer ip addr add 192.0.2.7/32 dev lo
-in_peer ip addr add 2001:db8::7/128 dev lo
+in_peer ip addr add 2001:db8::7/128 dev lo nodad
 check "Linux alone is reached" reaches $SERVER4 $SERVER6
 everything >"$TB_DIR/before"
 

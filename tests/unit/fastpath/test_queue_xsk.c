@@ -51,7 +51,7 @@ static int set_up(void **state)
 
 	if (unshare(CLONE_NEWNET | CLONE_NEWNS))
 		return 0;
-	if (system("mount --make-rprivate / && mount -t bpf bpf /sys/fs/bpf && "
+	if (system("mount --make-rprivate /sys && mount -t bpf bpf /sys/fs/bpf && "
 		   "sysctl -qw net.ipv6.conf.default.disable_ipv6=1 && "
 		   "ip link add q0 address 02:00:00:00:00:02 type veth "
 		   "peer name q1 address 02:00:00:00:00:01 && "

@@ -105,23 +105,42 @@ static void expect_same(char *before)
 	free(after);
 }
 
+/* Linux has seen the link, at both ends, and has done for it all that it does
+ * by itself and later: the link-local address and its routes. */
+static bool hosts_settled(void)
+{
+	char *text = output("ip -o link show p0 | grep -o 'state UP ';"
+			    "ip -o link show s0 | grep -o 'state UP ';"
+			    "ip -6 route show table all dev s0;"
+			    "ip addr show dev s0 tentative");
+	bool settled = strncmp(text, "state UP \nstate UP \n", 20) == 0 &&
+		       strstr(text, "\nfe80::/64 ") &&
+		       strstr(text, "\nlocal fe80::") &&
+		       !strstr(text, "tentative");
+
+	free(text);
+	return settled;
+}
+
+static bool wait_settled(void)
+{
+	for (int i = 0; i < 500; i++) {
+		if (hosts_settled())
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
 static int make_hosts(void **state)
 {
 	sh("ip link del s0 2>/dev/null; ip link add s0 type veth peer name p0");
 	sh("echo 1 >/proc/sys/net/ipv6/conf/p0/disable_ipv6");
+	/* the larger one of these two counts */
+	sh("echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad");
 	sh("echo 0 >/proc/sys/net/ipv6/conf/s0/accept_dad");
 	sh("ip link set p0 up; ip link set s0 up");
-	/* the link-local address and its route come when the link is seen */
-	for (int i = 0; i < 50; i++) {
-		char *text = output("ip -6 route show dev s0");
-		bool there = strstr(text, "fe80::/64");
-
-		free(text);
-		if (there)
-			return 0;
-		usleep(100000);
-	}
-	return 1;
+	return wait_settled() ? 0 : 1;
 }
 
 /* A NIC as servers have it, and some more. */
@@ -135,6 +154,7 @@ static void configure_nic(void)
 	   "ip addr add fd09::9/64 dev s0 nodad;"
 	   "ip addr add fd09::8/64 dev s0;"
 	   "ip addr add fd0a::8/64 dev s0 metric 77");
+	assert_true(wait_settled());
 	sh("ip route add default via 10.9.0.1 dev s0 metric 50 mtu 1400;"
 	   "ip route add default via 10.9.0.1 dev s0;"
 	   "ip route append default via 10.9.0.6 dev s0;"
@@ -307,7 +327,7 @@ static void test_gateways_of_another_prefix_are_on_the_link(void **state)
 	assert_true(shows("ip -6 route get 2001:db8:1::1 from 2001:db8::5",
 			  "via fd09::1 dev tas0"));
 	restore_ok(t);
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 }
 
 static void test_a_used_table_is_left_alone(void **state)
@@ -397,11 +417,11 @@ static void test_restore_after_the_nic_vanished(void **state)
 	assert_true(tap_restore(t, err) < 0);
 	assert_string_not_equal(err, "");
 	assert_int_equal(if_nametoindex("tas0"), 0);
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 	t = setup_ok(config("10.9.0.2/24", NULL));
 	sh("ip link del s0");
 	restore_ok(t);
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 }
 
 static void test_restore_by_the_parent_after_the_child_died(void **state)
@@ -539,7 +559,7 @@ static void test_arp_asks_with_an_owned_address(void **state)
 	assert_true(linux_sends(t, 0x0806, 21, 1, frame));
 	assert_memory_equal(frame + 28, "\x0a\x09\x00\x02", 4);
 	restore_ok(t);
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 }
 
 static void test_linux_answers_neighbour_solicitations(void **state)
@@ -600,7 +620,7 @@ static void test_unusable_nics_are_named(void **state)
 	cfg.nic = "s0";
 	sh("ip link set s0 down");
 	expect_error(cfg, -ENETDOWN, "ip link set s0 up");
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 	sh("ip link set s0 mtu 3499");
 	expect_error(cfg, -EMSGSIZE, "ip link set s0 mtu 3498");
 	sh("ip link set s0 mtu 3498");
@@ -616,12 +636,12 @@ static void test_wrong_addresses_are_refused(void **state)
 	sh("ip addr flush dev s0");
 	cfg.takeover = true;
 	expect_error(cfg, -EADDRNOTAVAIL, "no address to take over");
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 	sh("ip addr add 10.9.0.9/24 dev s0; ip addr add 10.8.0.9/24 dev p0");
 	expect_error(config("10.9.0.9/24", NULL), -EADDRINUSE, "--takeover");
 	expect_error(config("10.8.0.9/24", NULL), -EADDRINUSE, "of p0");
 	expect_error(config("10.9.0.2/24", "10.9.0.2/16"), -EINVAL, "twice");
-	make_hosts(NULL);
+	assert_int_equal(make_hosts(NULL), 0);
 }
 
 static void test_without_permission_the_remedy_is_named(void **state)

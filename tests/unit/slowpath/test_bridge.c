@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_bridge.c - what Linux gets of a connection whose flow is gone
+ *
+ * A daemon without devices: the TAP is one end of a socket pair, the test has
+ * the other one. No core is needed, for Linux says nothing here.
+ */
+#include "slowpath/bridge.h"
+#include "slowpath/conn.h"
+#include "tests/unit/slowpath/segment.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LINUX_SND 1000u /* Linux's snd_nxt when it was offloaded */
+#define LINUX_RCV 2000u
+#define SENT 70000u /* by the fast path since, and all acknowledged */
+#define RECEIVED 18000u
+
+struct bench {
+	struct daemon d;
+	int linux_fd;
+	struct segment peer; /* an ACK of all, our FIN too */
+	struct segment got;
+};
+
+static int setup(void **state)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct conn c = {.key = {.family = AF_INET},
+			 .t = {.snd_base = LINUX_SND, .rcv_base = LINUX_RCV},
+			 .fin_in = true};
+	struct flow_view v = {.snd_una = LINUX_SND + SENT,
+			      .snd_nxt = LINUX_SND + SENT,
+			      .rcv_nxt = LINUX_RCV + RECEIVED,
+			      .rcv_wnd = 60000,
+			      .rcv_fin = true};
+	int fds[2];
+
+	assert_non_null(b);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
+	b->d.tap_fd = fds[0];
+	b->linux_fd = fds[1];
+	b->peer = (struct segment){.src = {10, 9, 0, 1},
+				   .dst = {10, 9, 0, 2},
+				   .sport = 40000,
+				   .dport = 7777,
+				   .seq = LINUX_RCV + RECEIVED + 1,
+				   .ack = LINUX_SND + SENT + 1,
+				   .window = 500,
+				   .flags = SEG_ACK,
+				   .wscale = -1};
+	memcpy(c.key.local, b->peer.dst, 4);
+	memcpy(c.key.peer, b->peer.src, 4);
+	c.key.lport = htons(b->peer.dport);
+	c.key.pport = htons(b->peer.sport);
+	assert_non_null(remnant_new(&b->d, &c, &v));
+	/* The program has closed too. */
+	b->d.remnants->fin_out = true;
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	while (b->d.remnants)
+		remnant_free(&b->d, b->d.remnants);
+	while (b->d.late)
+		remnant_free(&b->d, b->d.late);
+	close(b->d.tap_fd);
+	close(b->linux_fd);
+	free(b);
+	return 0;
+}
+
+/* What arrives from the peer, and what Linux gets for it. */
+static void pass(struct bench *b)
+{
+	struct fp_msg *m = aligned_alloc(XTS_CACHELINE, sizeof(*m));
+	struct segment_buf buf;
+	uint32_t payload;
+	ssize_t n;
+
+	assert_non_null(m);
+	memset(m, 0, offsetof(struct fp_msg, frame));
+	m->type = FP_EV_FRAME;
+	m->flow.index = FP_NO_FLOW;
+	m->frame_len = segment_build(&b->peer, m->frame);
+	bridge_from_wire(&b->d, 0, m);
+	free(m);
+	n = recv(b->linux_fd, buf.data, sizeof(buf.data), 0);
+	assert_true(n > 0);
+	assert_true(segment_read(&b->got, buf.data, (uint32_t)n, &payload));
+}
+
+static void test_the_last_ack_is_translated(void **state)
+{
+	struct bench *b = *state;
+
+	pass(b);
+	assert_int_equal(b->got.seq, LINUX_RCV + 1);
+	assert_int_equal(b->got.ack, LINUX_SND + 1);
+	assert_null(b->d.remnants);
+}
+
+/* Linux sent its FIN twice, or the peer did: each is answered. */
+static void test_what_comes_after_the_last_ack_is_translated(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 3; i++) {
+		pass(b);
+		assert_int_equal(b->got.seq, LINUX_RCV + 1);
+		assert_int_equal(b->got.ack, LINUX_SND + 1);
+	}
+	b->peer.seq--;
+	b->peer.flags |= SEG_FIN;
+	pass(b);
+	assert_int_equal(b->got.seq, LINUX_RCV);
+	assert_int_equal(b->got.ack, LINUX_SND + 1);
+	assert_int_equal(b->got.flags, SEG_FIN | SEG_ACK);
+}
+
+static void test_a_late_remnant_is_forgotten_in_time(void **state)
+{
+	struct bench *b = *state;
+
+	pass(b);
+	assert_non_null(b->d.late);
+	assert_true(remnant_reclaim(&b->d) > 0);
+	assert_non_null(b->d.late);
+	b->d.late->check_at_s = daemon_now_s();
+	assert_int_equal(remnant_reclaim(&b->d), -1);
+	assert_null(b->d.late);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_the_last_ack_is_translated,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_what_comes_after_the_last_ack_is_translated, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_late_remnant_is_forgotten_in_time, setup,
+			teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
