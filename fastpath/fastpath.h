@@ -103,6 +103,7 @@ struct flow_params {
 	bool nodelay;
 	char cc[FP_CC_NAME];	  /* TCP_CONGESTION, NUL-terminated; "": reno */
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
+	uint8_t mtu_probing;	  /* net.ipv4.tcp_mtu_probing */
 	uint32_t ts_offset;	  /* tsval = CLOCK_MONOTONIC ms + this */
 	uint32_t ts_recent;
 	uint8_t ttl, tos;      /* of Linux's frames; hop limit, traffic class */

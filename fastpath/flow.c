@@ -175,8 +175,8 @@ void flow_judge(struct flow *f)
 {
 	f->plain = 0;
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
-	    !f->closing && !f->copy_ack && !f->ext->loss.in_recovery &&
-	    !f->persist && f->snd_cur == f->snd_nxt && !f->ece &&
+	    !f->closing && !f->copy_ack && !f->persist && !f->backoff &&
+	    !f->cork && loss_plain(&f->ext->loss) && !f->ece &&
 	    !reassembly_busy(&f->ext->ooo))
 		f->plain = f->hdr_len;
 }
@@ -218,8 +218,6 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 
 	flow_set(f, snd_una, p->snd_una);
 	flow_set(f, snd_nxt, p->snd_nxt);
-	f->snd_cur = p->snd_nxt;
-	f->ext->loss.recover = p->snd_una;
 	f->snd_wnd = f->ext->snd_wnd_max = p->snd_wnd;
 	if (f->ext->snd_wnd_max < p->snd_nxt - p->snd_una)
 		f->ext->snd_wnd_max = p->snd_nxt - p->snd_una;
@@ -232,6 +230,9 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 	f->ssthresh = !cwnd || cwnd > (1u << 30) ? 1u << 30 : (uint32_t)cwnd;
 	f->sack = p->sack;
 	f->ecn = p->ecn;
+	f->nodelay = p->nodelay;
+	f->user_timeout_ms = p->user_timeout_ms;
+	f->mtu_probing = p->mtu_probing;
 	f->srtt8_us = p->srtt_us < RTO_MAX_US ? p->srtt_us * 8 : 0;
 	f->rttvar4_us = p->rttvar_us < RTO_MAX_US ? p->rttvar_us * 4 : 0;
 	f->rto_us = clamp_us(p->rto_us ? p->rto_us : RTO_INIT_US, RTO_MIN_US,
@@ -306,6 +307,7 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	memset(f->ext, 0, sizeof(*f->ext));
 	init_sender(f, p);
 	init_receiver(f, p);
+	loss_init(f);
 	flow_template_init(f, p);
 	f->pend_rare = PEND_OFFLOADED;
 	f->state = FLOW_HOLD;

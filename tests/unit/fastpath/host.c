@@ -66,6 +66,7 @@ static void init_params(struct host *h)
 	p->cwnd_segs = 10;
 	p->ssthresh_segs = 1u << 30;
 	p->snd_wscale = p->rcv_wscale = h->v.wscale;
+	p->nodelay = true;
 	p->timestamps = h->v.ts;
 	p->sack = true;
 	p->ts_offset = 5000;
