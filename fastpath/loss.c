@@ -128,7 +128,8 @@ void loss_resent(struct fp_core *c, struct flow *f, uint32_t i)
 	l->undo_retrans++;
 	l->total_retrans++;
 	l->bytes_retrans += r->len;
-	if (i == 0 && l->timer != LOSS_REO) {
+	/* After a time-out it was set, backed off, already. */
+	if (i == 0 && l->timer != LOSS_REO && l->state != CC_LOSS) {
 		l->timer = LOSS_RTO;
 		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 	}
@@ -363,6 +364,7 @@ static void ack_begin(struct fp_core *c, struct flow *f, struct ack *a)
 	l->ack_ns = c->now_ns;
 	a->now_us = time_us(c->now_ns);
 	a->una = f->snd_una;
+	a->top = seq_gt(a->ack, a->una) ? a->ack : a->una;
 	a->out = f->snd_nxt - f->snd_una;
 	a->fack = l->fack;
 	a->sacked = l->sb.sacked;

@@ -133,16 +133,17 @@ static bool is_dsack(const struct segment *s, uint32_t ack)
 	       seq_geq(s->sack[0].start, s->sack[1].start);
 }
 
-static bool block_valid(const struct flow *f, struct sack_block b, bool dup)
+static bool block_valid(const struct flow *f, const struct ack *a,
+			struct sack_block b, bool dup)
 {
 	const struct loss *l = &f->ext->loss;
 
 	if (seq_gt(b.end, f->snd_nxt) || !seq_lt(b.start, b.end) ||
 	    !seq_lt(b.start, f->snd_nxt))
 		return false;
-	if (seq_gt(b.start, f->snd_una))
+	if (seq_gt(b.start, a->top))
 		return true;
-	if (!dup || !l->may_undo || seq_gt(b.end, f->snd_una))
+	if (!dup || !l->may_undo || seq_gt(b.end, a->top))
 		return false;
 	if (seq_geq(b.start, l->undo_marker))
 		return true;
@@ -192,6 +193,8 @@ static void sack_one(struct flow *f, struct ack *a, struct sent *r, bool dup)
 		if ((r->flags & SENT_SACKED) && seq_lt(r->seq, a->reord))
 			a->reord = r->seq;
 	}
+	if (seq_leq(r->seq + r->len, a->top))
+		return; /* about to go */
 	if (!(r->flags & SENT_SACKED))
 		sack_new(f, a, r);
 	if (dup && (r->flags & SENT_RETRANS))
@@ -276,7 +279,7 @@ void sack_process(struct fp_core *c, struct flow *f, struct ack *a)
 		struct sack_block b = a->s->sack[i];
 		bool d = dup && i == 0 && (a->flags & ACK_DSACK);
 
-		if (!block_valid(f, b, d))
+		if (!block_valid(f, a, b, d))
 			continue;
 		if (d) {
 			sack_range(f, a, b, true);

@@ -39,7 +39,7 @@ enum ack_flags {
 struct ack {
 	const struct segment *s;
 	uint32_t ack, flags, now_us;
-	uint32_t una;	       /* snd_una before */
+	uint32_t una, top;     /* snd_una before and after */
 	uint32_t fack, sacked; /* of the scoreboard, before */
 	uint32_t flight;       /* pipe before */
 	uint32_t out;	       /* snd_nxt - snd_una before */
