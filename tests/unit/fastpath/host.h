@@ -95,7 +95,7 @@ void host_install(struct host *h); /* INSTALL, look at the answer */
 void host_release(struct host *h); /* RELEASE, take the OFFLOADED reply */
 struct host *host_open(const struct variant *v); /* all of that */
 void host_close(struct host *h); /* with the checks of the teardown */
-void host_free(struct host *h); /* without them; the core is gone */
+void host_free(struct host *h);	 /* without them; the core is gone */
 struct flow *host_flow(struct host *h);
 void host_quiet(struct host *h); /* nothing may be left to look at */
 

