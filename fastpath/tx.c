@@ -525,7 +525,9 @@ static void tx_lost(struct fp_core *c, struct flow *f, struct tx_run *run)
 			continue;
 		len = r->len < f->snd_mss ? r->len : f->snd_mss;
 		pipe = loss_pipe(f);
-		if (pipe && pipe + len > f->cwnd) {
+		/* As in Linux, any room is room for one: what the rate of
+		 * reduction grants may be the bytes of a short segment. */
+		if (pipe && pipe >= f->cwnd) {
 			l->cwnd_hit = true;
 			return;
 		}
