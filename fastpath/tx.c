@@ -494,7 +494,7 @@ static uint32_t tx_next_len(struct fp_core *c, struct flow *f)
 	if (out + len > f->snd_wnd)
 		return out ? 0 : f->snd_wnd;
 	pipe = loss_pipe(f);
-	if (pipe && pipe + len > f->cwnd) {
+	if (pipe && pipe + (f->ext->loss.state ? 1 : len) > f->cwnd) {
 		f->ext->loss.cwnd_hit = true;
 		return 0;
 	}
