@@ -43,8 +43,9 @@ static void command_release(struct fp_core *c, struct flow *f)
 		return;
 	f->state = FLOW_OPEN;
 	flow_judge(f);
-	if (f->snd_una != f->snd_nxt)
-		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
+	/* What Linux sent and nobody has acknowledged yet. */
+	loss_record(c, f);
+	flow_judge(f);
 	/* What was held may remove the flow again. */
 	while (f->state == FLOW_OPEN && (h = hold_take(c, f))) {
 		rx_frame(c, h->data, h->len, false);
@@ -111,12 +112,7 @@ static void command_set_mss(struct fp_core *c, struct flow *f, uint32_t mss)
 		flow_list(c, f);
 		return;
 	}
-	f->snd_mss = mss;
-	/* Segments that were too long are lost: send them again, smaller. */
-	f->snd_cur = f->snd_una;
-	f->rtt_ns = 0;
-	flow_judge(f);
-	flow_list(c, f);
+	loss_set_mss(c, f, mss);
 }
 
 static void command_close(struct fp_core *c, struct flow *f)

@@ -74,8 +74,10 @@ void core_remove_flow(struct fp_core *c, struct flow *f, enum fp_removed how,
 
 	event_flow(c, f, FP_EV_REMOVED, how, told ? (uint32_t)err : 0);
 	timers_remove(&c->timers, f);
+	loss_free(f);
 	f->rto_at = 0;
 	f->ack_at = 0;
+	f->ext->wait_at = 0;
 	/* From here on its frames are nobody's. */
 	while ((h = hold_take(c, f))) {
 		event_frame(c, NULL, h->data, h->len);
@@ -462,10 +464,13 @@ struct fp_core *fp_core_create(const struct fp_config *cfg)
 void fp_core_destroy(struct fp_core *c)
 {
 	struct app_ctx *a;
+	uint32_t i;
 
 	if (!c)
 		return;
 	fp_core_stop(c);
+	for (i = 0; i < c->flows.high; i++)
+		loss_free(&c->flows.flows[i]);
 	while ((a = c->contexts)) {
 		/* Its memory may be gone: not read out, not told. */
 		a->offence = "the core ends";

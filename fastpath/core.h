@@ -12,7 +12,8 @@
  *   events.c    events to the slow path, held frames
  *   rx.c        segments in order, the hot path
  *   recovery.c  every other segment; segment.c parses them
- *   loss.c      what is lost; cc*.c how fast to send
+ *   loss.c      what is lost, with the files named in sender.h; cc*.c how fast
+ *               to send
  *   tx.c        segments and ACKs out
  *   grow.c      larger buffers
  *   timers.c    deadlines
@@ -222,9 +223,6 @@ void rx_burst(struct fp_core *c, const struct queue_frame *q, unsigned int n);
 /* A frame that did not come from the queue; @hold: keep it if the flow is in
  * hold. */
 void rx_frame(struct fp_core *c, uint8_t *data, uint32_t len, bool hold);
-/* The acknowledgment moved snd_una forward to @ack. */
-void rx_ack_advance(struct fp_core *c, struct flow *f, uint32_t ack,
-		    uint32_t tsecr);
 
 /* ---- recovery.c ---- */
 /* Every segment of a flow that the hot path doesn't take. */
@@ -234,18 +232,42 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr);
 bool recovery_drained(struct fp_core *c, struct flow *f);
 
 /* ---- loss.c ---- */
-/* snd_una moved by @acked in cold code. */
-void loss_ack(struct fp_core *c, struct flow *f, uint32_t acked);
-/* An acknowledgment of nothing new, RFC 5681 section 2. */
-void loss_duplicate_ack(struct fp_core *c, struct flow *f);
+/* What loss_ack() is told beside the segment. */
+#define LOSS_DATA 1u /* it carries data or FIN */
+#define LOSS_WND 2u  /* it changed the window */
+/* An acknowledgment up to @ack, new or not, at most snd_nxt; one below snd_una
+ * counts for its SACK blocks. The window is known already. */
+void loss_ack(struct fp_core *c, struct flow *f, const struct segment *s,
+	      uint32_t ack, uint32_t flags);
 void loss_rtt_first(struct flow *f, uint32_t rtt_us);
 /* Deadlines that passed. May remove the flow. */
 void loss_timeout(struct fp_core *c, struct flow *f);
+/* Nothing is under way. When to be called again, ns; 0: not. */
+uint64_t loss_idle(struct fp_core *c, struct flow *f);
+/* Bring the 64-bit counts up to date: once in 2 GB at least. */
+void loss_epoch(struct flow *f);
+/* Make the record of what the hot path sent. */
+void loss_record(struct fp_core *c, struct flow *f);
+/* @len bytes leave from snd_nxt on. false: no room, they must not. */
+bool loss_sent(struct fp_core *c, struct flow *f, uint32_t len);
+/* Record @i was sent again. */
+void loss_resent(struct fp_core *c, struct flow *f, uint32_t i);
+/* @fresh: new data were sent, not only old ones again. */
+void loss_after_send(struct fp_core *c, struct flow *f, bool fresh);
+/* A closed window and nothing under way: probe it. It opened again. */
+void loss_persist(struct fp_core *c, struct flow *f);
+void loss_window_open(struct fp_core *c, struct flow *f);
+/* Does the flow's state fit together? For tests and fuzzing. */
+bool loss_valid(const struct flow *f);
+/* The path lets no larger segments through. */
+void loss_set_mss(struct fp_core *c, struct flow *f, uint32_t mss);
 
-/* A round trip was measured: RFC 6298 section 2, in Jacobson's scaled form. */
+/* A round trip was measured: RFC 6298 section 2, in Jacobson's scaled form. As
+ * in Linux the variance counts as RTO_MIN_US at least: on a steady path of long
+ * round trips a delayed ACK must not look like a loss. */
 static inline void loss_rtt(struct flow *f, uint32_t rtt_us)
 {
-	uint32_t srtt8 = f->srtt8_us, rto;
+	uint32_t srtt8 = f->srtt8_us, var, rto;
 	int32_t err;
 
 	if (unlikely(!srtt8 || rtt_us > RTO_MAX_US)) {
@@ -257,13 +279,10 @@ static inline void loss_rtt(struct flow *f, uint32_t rtt_us)
 	f->srtt8_us = srtt8;
 	if (err < 0)
 		err = -err;
-	f->rttvar4_us += (uint32_t)err - (f->rttvar4_us >> 2);
-	rto = (srtt8 >> 3) + f->rttvar4_us;
-	if (likely(rto <= RTO_MIN_US))
-		rto = RTO_MIN_US;
-	else if (rto > RTO_MAX_US)
-		rto = RTO_MAX_US;
-	f->rto_us = rto;
+	var = f->rttvar4_us + (uint32_t)err - (f->rttvar4_us >> 2);
+	f->rttvar4_us = var;
+	rto = (srtt8 >> 3) + (likely(var <= RTO_MIN_US) ? RTO_MIN_US : var);
+	f->rto_us = likely(rto <= RTO_MAX_US) ? rto : RTO_MAX_US;
 }
 
 /* The same in ns; 32 bits are divided faster. */
@@ -291,8 +310,9 @@ static inline uint64_t loss_rto_ns(const struct flow *f)
  * that wait for a free frame or for their turn stay in the list. */
 void tx_turn(struct fp_core *c);
 bool tx_ack(struct fp_core *c, struct flow *f); /* now */
-/* Send the first unacknowledged segment again. */
-bool tx_retransmit(struct fp_core *c, struct flow *f);
+/* Send @len new bytes now, or record @i again; false: no frame, no room. */
+bool tx_new(struct fp_core *c, struct flow *f, uint32_t len);
+bool tx_again(struct fp_core *c, struct flow *f, uint32_t i);
 /* A segment that the peer must answer (RFC 9293 3.8.6.1). */
 bool tx_probe(struct fp_core *c, struct flow *f);
 

@@ -175,9 +175,9 @@ void flow_judge(struct flow *f)
 {
 	f->plain = 0;
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
-	    !f->closing && !f->copy_ack && !f->ext->loss.in_recovery &&
-	    !f->persist && !f->cork && !f->more && f->snd_cur == f->snd_nxt &&
-	    !f->ece && !reassembly_busy(&f->ext->ooo))
+	    !f->closing && !f->copy_ack && !f->persist && !f->backoff &&
+	    !f->cork && !f->more && loss_plain(&f->ext->loss) && !f->ece &&
+	    !reassembly_busy(&f->ext->ooo))
 		f->plain = f->hdr_len;
 }
 
@@ -218,8 +218,6 @@ static void init_sender(struct flow *f, const struct flow_params *p)
 
 	flow_set(f, snd_una, p->snd_una);
 	flow_set(f, snd_nxt, p->snd_nxt);
-	f->snd_cur = p->snd_nxt;
-	f->ext->loss.recover = p->snd_una;
 	f->snd_wnd = f->ext->snd_wnd_max = p->snd_wnd;
 	if (f->ext->snd_wnd_max < p->snd_nxt - p->snd_una)
 		f->ext->snd_wnd_max = p->snd_nxt - p->snd_una;
@@ -327,6 +325,7 @@ struct flow *flow_install(struct flow_table *t, const struct flow_params *p,
 	init_sender(f, p);
 	init_receiver(f, p);
 	init_options(f, p);
+	loss_init(f);
 	flow_template_init(f, p);
 	f->pend_rare = PEND_OFFLOADED;
 	f->state = FLOW_HOLD;

@@ -56,7 +56,15 @@ struct flow_before {
 struct flow_ext {
 	uint64_t pacing_rate; /* bytes a second, 0: none */
 	uint64_t cc_priv[CC_PRIV_WORDS];
-	bool cc_low_rate; /* count what is sent as application-limited */
+	bool cc_low_rate;    /* count what is sent as application-limited */
+	uint64_t pace_at;    /* a paced flow may send from then on, ns */
+	uint64_t cork_until; /* a corked partial segment goes then; 0: none */
+	uint32_t pace_left;  /* bytes of the quantum */
+	uint64_t wait_at;    /* look at what tx.c held back, ns; 0: nothing */
+	/* 64-bit counts, as of epoch_*: see loss_epoch(). */
+	uint64_t delivered; /* bytes, acknowledged or SACKed */
+	uint64_t bytes_acked, bytes_received;
+	uint32_t epoch_una, epoch_rcv;
 	struct loss loss;
 	struct reassembly ooo;
 	struct grow grow;
@@ -101,24 +109,22 @@ struct flow {
 	/* ---- sender: written by segments sent and by ACKs ---- */
 	uint32_t snd_una; /* (v) */
 	uint32_t snd_nxt; /* (v) highest sent, data only */
-	uint32_t snd_cur; /* next to send; behind snd_nxt after going back */
 	uint32_t snd_wnd;
 	uint32_t snd_wl1;
 	uint32_t snd_mss;
 	uint32_t cwnd;	  /* bytes */
 	uint32_t tx_pos;  /* offset in tx_buf of snd_una */
 	uint32_t tx_len;  /* bytes in tx_buf from there on */
-	uint32_t rtt_seq; /* an ACK of this ends the timed round trip */
-	uint64_t rtt_ns;  /* when it began; 0: none timed */
-	uint64_t rto_at;  /* retransmission or persist timer, ns; 0: off */
+	uint64_t sent_ns; /* last transmission of data; 0: none by us */
+	uint64_t rto_at;  /* the loss timer's or persist timer's, ns; 0: off */
 	uint32_t rto_us;  /* RFC 6298, without back-off */
 	uint32_t ts_offset;
+	uint32_t srtt8_us, rttvar4_us; /* times 8 and 4; srtt8 0: no sample */
 
 	/* ---- header template: written at installation ---- */
 	uint8_t hdr[FLOW_HDR_MAX];
 	uint32_t tcp_sum;   /* of what never changes in pseudo and TCP header */
 	uint32_t ip_sum;    /* the same of the IPv4 header */
-	bool cwnd_limited;  /* cwnd held data back since the last ACK */
 	uint32_t sws_min;   /* don't open the window by less */
 	uint32_t wnd_max;   /* the window when the buffer is empty, and ... */
 	uint32_t wnd_field; /* ... shifted */
@@ -145,21 +151,20 @@ struct flow {
 	bool fin_acked; /* the peer's ACK of our FIN was passed on */
 	bool copy_ack;	/* FP_CMD_COPY_ACK */
 	bool persist;	/* rto_at is the persist timer */
+	bool nodelay;	/* TCP_NODELAY */
+	bool cork;	/* TCP_CORK: a partial segment waits a while */
+	uint8_t mtu_probing; /* net.ipv4.tcp_mtu_probing */
 	uint8_t backoff;
 	uint8_t probes;	   /* persist probes without any answer */
 	uint32_t ssthresh; /* bytes */
 	uint32_t cwnd_acked;
-	uint32_t srtt8_us, rttvar4_us; /* times 8 and 4; srtt8 0: no sample */
-	uint32_t oow_ms;     /* last ACK in answer to an odd empty segment */
-	bool sack;	     /* negotiated (RFC 2018) */
-	bool ecn;	     /* negotiated (RFC 3168) */
-	bool nodelay;	     /* TCP_NODELAY: no Nagle */
-	bool cork;	     /* TCP_CORK: less than a segment waits */
-	bool more;	     /* MSG_MORE: the same until the next data */
-	bool cc_fixed;	     /* XTS_OPT_CONGESTION changes nothing */
-	uint8_t mtu_probing; /* net.ipv4.tcp_mtu_probing */
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
-	bool ece;		  /* CE arrived: our segments say so by ECE */
+	uint32_t oow_ms;  /* last ACK in answer to an odd empty segment */
+	bool sack;	  /* negotiated (RFC 2018) */
+	bool ecn;	  /* negotiated (RFC 3168) */
+	bool more;	  /* MSG_MORE: as cork, until the next data */
+	bool cc_fixed;	  /* XTS_OPT_CONGESTION changes nothing */
+	bool ece;	  /* CE arrived: our segments say so by ECE */
 	const struct cc_ops *cc;
 	struct flow_ext *ext;
 	struct app_ctx *move_to;   /* FP_CMD_MOVE waits for room in the ring */
@@ -334,10 +339,10 @@ struct flow *flow_find_frame(const struct flow_table *t, const struct frame *fr,
 struct flow *flow_find_key(const struct flow_table *t,
 			   const struct conn_key *key);
 
-/* Bytes in tx_buf that were not sent (or are to be sent again). */
+/* Bytes in tx_buf that were never sent. */
 static inline uint32_t flow_unsent(const struct flow *f)
 {
-	return f->tx_len - (f->snd_cur - f->snd_una);
+	return f->tx_len - (f->snd_nxt - f->snd_una);
 }
 
 static inline uint32_t flow_rx_free(const struct flow *f)

@@ -262,13 +262,8 @@ static void update_window(struct fp_core *c, struct flow *f,
 	f->snd_wl1 = s->seq;
 	if (wnd > f->ext->snd_wnd_max)
 		f->ext->snd_wnd_max = wnd;
-	if (f->persist && wnd) {
-		f->persist = false;
-		f->rto_at = 0;
-		f->backoff = 0;
-		if (f->snd_una != f->snd_nxt)
-			timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
-	}
+	if (f->persist && wnd)
+		loss_window_open(c, f);
 	flow_list(c, f);
 }
 
@@ -287,18 +282,14 @@ static void fin_acked(struct fp_core *c, struct flow *f,
 static void take_ack(struct fp_core *c, struct flow *f, const struct segment *s,
 		     uint32_t ack)
 {
-	uint32_t una = f->snd_una;
-	bool same_wnd = s->wnd << f->snd_wscale == f->snd_wnd;
+	uint32_t old_wnd = f->snd_wnd, flags = 0;
 
-	if (ack != una) {
-		rx_ack_advance(c, f, ack, s->tsecr);
-		loss_ack(c, f, ack - una);
-		update_window(c, f, s, true);
-		return;
-	}
-	update_window(c, f, s, false);
-	if (!s->len && !s->fin && f->snd_nxt != una && same_wnd)
-		loss_duplicate_ack(c, f);
+	update_window(c, f, s, ack != f->snd_una);
+	if (s->len || s->fin)
+		flags |= LOSS_DATA;
+	if (f->snd_wnd != old_wnd)
+		flags |= LOSS_WND;
+	loss_ack(c, f, s, ack, flags);
 }
 
 /* false: drop the segment. RFC 5961 section 5.2: what was never sent, and what

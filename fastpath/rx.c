@@ -32,7 +32,6 @@
 #define OFF_WIN 14
 #define OFF_OPTIONS 20
 #define OFF_TSVAL 24
-#define OFF_TSECR 28
 
 #define FLAG_PSH htons(0x08)
 
@@ -102,17 +101,9 @@ static inline bool rx_checksums_ok(const struct flow *f, const uint8_t *th,
 	return v6 || csum_ok(csum_add_mem128(csum_load32(ip + 16), ip));
 }
 
-static noinline void grow_window(struct fp_core *c, struct flow *f,
-				 uint32_t acked)
-{
-	struct cc_sample s = {.now_ns = c->now_ns, .acked = acked};
-
-	if (!f->ext->loss.in_recovery && f->cc->grow)
-		f->cc->grow(f, &s);
-}
-
+/* Of a plain flow: at most one segment is under way, and was sent once. */
 static inline __attribute__((always_inline)) void
-ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
+ack_advance(struct fp_core *c, struct flow *f, uint32_t ack)
 {
 	uint32_t acked = ack - f->snd_una, left = f->tx_len - acked;
 
@@ -120,30 +111,12 @@ ack_advance(struct fp_core *c, struct flow *f, uint32_t ack, uint32_t tsecr)
 	f->tx_pos = (f->tx_pos + acked) & (f->tx_size - 1);
 	f->tx_len = left;
 	f->pend_credits += acked;
-	if (likely(f->rtt_ns)) {
-		if (seq_geq(ack, f->rtt_seq)) {
-			loss_rtt_ns(f, c->now_ns - f->rtt_ns);
-			f->rtt_ns = 0;
-		}
-	} else if (unlikely(tsecr && f->backoff)) {
-		/* Karn: only the time stamp knows which copy it was. */
-		loss_rtt(f, (c->now_ms + f->ts_offset - tsecr) * 1000);
-	}
-	if (unlikely(f->cwnd_limited)) {
-		f->cwnd_limited = false;
-		grow_window(c, f, acked);
-	}
-	f->backoff = 0;
-	if (likely(!left) || ack == f->snd_nxt)
+	if (likely(ack == f->snd_nxt)) {
+		loss_rtt_ns(f, c->now_ns - f->sent_ns);
 		f->rto_at = 0;
-	else
+	} else {
 		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
-}
-
-void rx_ack_advance(struct fp_core *c, struct flow *f, uint32_t ack,
-		    uint32_t tsecr)
-{
-	ack_advance(c, f, ack, tsecr);
+	}
 }
 
 /* Data that passed every check and lie in the buffer at @pos. */
@@ -231,8 +204,7 @@ rx_hot(struct fp_core *c, struct flow *f, const uint8_t *d, uint32_t frame_len,
 	f->snd_wnd = (uint32_t)ntohs(load16(th + OFF_WIN)) << f->snd_wscale;
 	f->snd_wl1 = seq;
 	if (ack != f->snd_una)
-		ack_advance(c, f, ack,
-			    ts ? ntohl(csum_load32(th + OFF_TSECR)) : 0);
+		ack_advance(c, f, ack);
 	if (likely(len))
 		rx_deliver(c, f, pos, len);
 	rx_taken(c, f, len);

@@ -91,6 +91,11 @@ uint64_t timers_next_ns(const struct timers *t, uint64_t now_ns)
 	return at > now_ns ? at - now_ns : 0;
 }
 
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return !a || (b && b < a) ? b : a;
+}
+
 static void visit_flow(struct fp_core *c, struct flow *f)
 {
 	uint64_t at;
@@ -108,9 +113,16 @@ static void visit_flow(struct fp_core *c, struct flow *f)
 		if (f->state == FLOW_GONE || f->state == FLOW_FREE)
 			return;
 	}
+	if (f->ext->wait_at && f->ext->wait_at <= c->now_ns) {
+		f->ext->wait_at = 0;
+		flow_list(c, f);
+	}
 	at = f->rto_at;
-	if (f->ack_at && (!at || f->ack_at < at))
-		at = f->ack_at;
+	if (!at && f->state == FLOW_OPEN && f->snd_una == f->snd_nxt)
+		at = loss_idle(c, f);
+	else
+		loss_epoch(f);
+	at = sooner(sooner(at, f->ack_at), f->ext->wait_at);
 	if (at)
 		timers_queue(&c->timers, f, at);
 }

@@ -24,7 +24,7 @@
  * State: the sender's half of the flow. A turn without a free frame leaves the
  * flow listed; the next turn tries again.
  */
-#include "fastpath/core.h"
+#include "fastpath/sender.h"
 
 #define OFF_SEQ 4
 #define OFF_ACK 8
@@ -38,11 +38,18 @@
 #define FLAG_PSH 0x08
 #define FLAG_ACK 0x10
 #define FLAG_ECE 0x40
+#define FLAG_CWR 0x80
 
 #define OPTIONS_MAX 40u
 #define SACK_HEAD 4u /* NOP, NOP, kind, length */
 /* Segments shorter than this are for data alone. */
 #define SACK_MSS_MIN 200u
+
+#define ECN_MASK 3 /* of the traffic class, RFC 3168 section 5 */
+#define ECT_0 2
+
+#define CORK_NS 200000000ull /* a partial segment waits no longer */
+#define PACE_CREDIT_NS (2ull << TIMER_TICK_SHIFT) /* lateness made up for */
 
 static void put16(uint8_t *p, uint16_t be)
 {
@@ -57,6 +64,12 @@ static void put32(uint8_t *p, uint32_t be)
 /* ---- the template ----------------------------------------------------------
  */
 
+/* Data are ECT(0) when ECN was negotiated; tx_not_ect() is for the rest. */
+static uint8_t template_tos(const struct flow_params *p)
+{
+	return (uint8_t)((p->tos & ~ECN_MASK) | (p->ecn ? ECT_0 : 0));
+}
+
 static void template_ip4(struct flow *f, const struct flow_params *p)
 {
 	struct iphdr *ip = (struct iphdr *)(f->hdr + FP_L2_MAX);
@@ -66,7 +79,7 @@ static void template_ip4(struct flow *f, const struct flow_params *p)
 	f->l4 = FP_L2_MAX + sizeof(*ip);
 	ip->version = 4;
 	ip->ihl = 5;
-	ip->tos = p->tos;
+	ip->tos = template_tos(p);
 	ip->frag_off = htons(IP_DF);
 	ip->ttl = p->ttl;
 	ip->protocol = IPPROTO_TCP;
@@ -83,7 +96,7 @@ static void template_ip6(struct flow *f, const struct flow_params *p)
 	f->hdr[12] = ETHERTYPE_IPV6 >> 8;
 	f->hdr[13] = ETHERTYPE_IPV6 & 0xff;
 	f->l4 = FP_L2_MAX + sizeof(*ip);
-	ip->ip6_flow = htonl(6u << 28 | (uint32_t)p->tos << 20 |
+	ip->ip6_flow = htonl(6u << 28 | (uint32_t)template_tos(p) << 20 |
 			     (p->flow_label & 0xfffff));
 	ip->ip6_nxt = IPPROTO_TCP;
 	ip->ip6_hlim = p->ttl;
@@ -289,6 +302,27 @@ static noinline void tx_build(struct fp_core *c, struct flow *f,
 		 v6, f->timestamps);
 }
 
+/* Retransmissions and ACKs are not ECT (RFC 3168 6.1.4, 6.1.5), but for an
+ * algorithm that wants to know of each mark. */
+static void tx_not_ect(const struct flow *f, struct queue_frame *q)
+{
+	uint8_t *ip = q->data + FP_L2_MAX;
+	uint32_t sum;
+	uint16_t be;
+
+	if (likely(!f->ecn) || f->cc->precise_ecn)
+		return;
+	if (f->key.family == AF_INET6) {
+		ip[1] &= (uint8_t) ~(ECN_MASK << 4);
+		return;
+	}
+	ip[1] &= (uint8_t)~ECN_MASK;
+	/* The header's sum is less by ECT_0, its complement more. */
+	memcpy(&be, ip + 10, 2);
+	sum = ntohs(be) + (uint32_t)ECT_0;
+	put16(ip + 10, htons((uint16_t)(sum + (sum >> 16))));
+}
+
 static inline void tx_submit(struct fp_core *c, const struct queue_frame *q)
 {
 	c->q->ops->tx_submit(c->q, q);
@@ -311,6 +345,7 @@ noinline bool tx_ack(struct fp_core *c, struct flow *f)
 	if (!tx_frame(c, &q))
 		return false;
 	tx_build(c, f, &q, f->snd_nxt + f->snd_fin, 0, 0, FLAG_ACK);
+	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	COUNT(c, tx_acks);
 	return true;
@@ -323,100 +358,227 @@ bool tx_probe(struct fp_core *c, struct flow *f)
 	if (!tx_frame(c, &q))
 		return false;
 	tx_build(c, f, &q, f->snd_una - 1, 0, 0, FLAG_ACK);
+	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	COUNT(c, tx_probes);
 	return true;
 }
 
-bool tx_retransmit(struct fp_core *c, struct flow *f)
+/* ---- data ------------------------------------------------------------------
+ */
+
+bool tx_new(struct fp_core *c, struct flow *f, uint32_t len)
 {
-	uint32_t len = f->snd_nxt - f->snd_una;
+	struct loss *l = &f->ext->loss;
+	uint8_t flags = FLAG_ACK;
 	struct queue_frame q;
 
-	if (len > tx_mss(f))
-		len = tx_mss(f);
-	if (!len)
-		return true;
 	if (!tx_frame(c, &q))
 		return false;
-	if (len > q.len - f->hdr_len)
+	if (q.len < f->hdr_len + len) /* frames are smaller than MSS */
 		len = q.len - f->hdr_len;
-	tx_build(c, f, &q, f->snd_una, 0, len, FLAG_ACK | FLAG_PSH);
+	if (f->snd_una == f->snd_nxt && f->cc->event)
+		f->cc->event(f, CC_EV_TX_START, c->now_ns);
+	if (!loss_sent(c, f, len)) {
+		c->q->ops->tx_abandon(c->q, &q);
+		return false;
+	}
+	if (len == flow_unsent(f))
+		flags |= FLAG_PSH;
+	if (l->cwr) {
+		l->cwr = false;
+		flags |= FLAG_CWR;
+	}
+	tx_build(c, f, &q, f->snd_nxt, f->snd_nxt - f->snd_una, len, flags);
 	tx_submit(c, &q);
-	f->rtt_ns = 0; /* Karn */
+	flow_set(f, snd_nxt, f->snd_nxt + len);
+	f->sent_ns = c->now_ns;
+	COUNT(c, tx_segments);
+	return true;
+}
+
+bool tx_again(struct fp_core *c, struct flow *f, uint32_t i)
+{
+	struct scoreboard *sb = &f->ext->loss.sb;
+	const struct sent *r = sb_at(sb, i);
+	uint32_t max = tx_mss(f), len;
+	struct queue_frame q;
+
+	if (!tx_frame(c, &q))
+		return false;
+	if (max > q.len - f->hdr_len)
+		max = q.len - f->hdr_len;
+	/* Without room for the cut the rest is found lost again. */
+	if (r->len > max && sb_split(sb, i, max))
+		r = sb_at(sb, i);
+	len = r->len < max ? r->len : max;
+	tx_build(c, f, &q, r->seq, r->seq - f->snd_una, len,
+		 FLAG_ACK | FLAG_PSH);
+	tx_not_ect(f, &q);
+	tx_submit(c, &q);
+	loss_resent(c, f, i);
+	f->sent_ns = c->now_ns;
 	COUNT(c, tx_retransmits);
 	return true;
 }
 
-/* ---- the flow's turn -------------------------------------------------------
- */
-
-/* Length of the next segment of unsent data that may go now, 0: none. */
-static inline uint32_t tx_next_len(struct flow *f)
+/* Look at the flow again at @at_ns, whatever happens. */
+static void tx_wait(struct fp_core *c, struct flow *f, uint64_t at_ns)
 {
-	uint32_t flight = f->snd_cur - f->snd_una, len = f->tx_len - flight;
-	uint32_t wnd = f->snd_wnd < f->cwnd ? f->snd_wnd : f->cwnd;
-
-	if (len > tx_mss(f))
-		len = tx_mss(f);
-	if (likely(flight + len <= wnd))
-		return len;
-	if (wnd == f->cwnd)
-		f->cwnd_limited = true;
-	/* Sender's silly window avoidance: less than a segment, and than all
-	 * there is, only if nothing is on its way that will bring an ACK. */
-	return flight ? 0 : wnd;
+	f->ext->wait_at = at_ns;
+	timers_queue(&c->timers, f, at_ns);
 }
 
-static inline void tx_sent(struct fp_core *c, struct flow *f, uint32_t len)
+/* May a paced flow send @len bytes now? It gets a quantum at a time, and waits
+ * until that has had its time; lateness of the timer is made up for. */
+static bool tx_paced(struct fp_core *c, struct flow *f, uint32_t len)
 {
-	f->snd_cur += len;
-	if (likely(seq_gt(f->snd_cur, f->snd_nxt))) {
-		flow_set(f, snd_nxt, f->snd_cur);
-		if (!f->rtt_ns) {
-			f->rtt_ns = c->now_ns;
-			f->rtt_seq = f->snd_cur;
-		}
-		COUNT(c, tx_segments);
-	} else {
-		COUNT(c, tx_retransmits);
+	struct flow_ext *x = f->ext;
+	uint32_t burst;
+
+	if (likely(!x->pacing_rate) || x->pace_left >= len)
+		return true;
+	if (c->now_ns < x->pace_at) {
+		tx_wait(c, f, x->pace_at);
+		return false;
 	}
-	if (unlikely(!f->plain))
-		flow_judge(f);
-}
-
-/* true: nothing more can be sent now; false: come again next turn. */
-static inline bool tx_data(struct fp_core *c, struct flow *f)
-{
-	unsigned int n;
-	uint32_t len;
-
-	for (n = 0; flow_unsent(f) && (len = tx_next_len(f)); n++) {
-		struct queue_frame q;
-		uint8_t flags = FLAG_ACK;
-
-		if (n == TX_FLOW_BURST || !tx_frame(c, &q))
-			return false;
-		if (q.len < f->hdr_len + len) /* frames are smaller than MSS */
-			len = q.len - f->hdr_len;
-		if (len == flow_unsent(f))
-			flags |= FLAG_PSH;
-		tx_build(c, f, &q, f->snd_cur, f->snd_cur - f->snd_una, len,
-			 flags);
-		tx_submit(c, &q);
-		tx_sent(c, f, len);
-	}
+	burst = cc_pace_burst(f);
+	if (burst < len)
+		burst = len;
+	if (x->pace_at + PACE_CREDIT_NS < c->now_ns)
+		x->pace_at = c->now_ns;
+	x->pace_at += burst * 1000000000ull / x->pacing_rate;
+	x->pace_left += burst;
 	return true;
 }
 
-/* Zero window with nothing on its way: only probes will tell when it opens. */
-static noinline void tx_start_persist(struct fp_core *c, struct flow *f)
+static void tx_spend(struct flow *f, uint32_t len)
 {
-	f->persist = true;
-	f->backoff = 0;
-	f->probes = 0;
-	flow_judge(f);
-	timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
+	struct flow_ext *x = f->ext;
+
+	x->pace_left = x->pacing_rate && x->pace_left > len ? x->pace_left - len
+							    : 0;
+}
+
+/* Must a partial segment, the last of what there is, wait? Nagle's rule in
+ * Minshall's form, as Linux's: only another partial one on its way holds it
+ * back (RFC 9293 3.7.4). A corked one waits for more, but not for long. */
+static bool tx_holds(struct fp_core *c, struct flow *f)
+{
+	struct flow_ext *x = f->ext;
+
+	if (f->shut_wr || f->closing)
+		return false;
+	if (f->cork || f->more) {
+		if (!x->cork_until)
+			x->cork_until = c->now_ns + CORK_NS;
+		if (c->now_ns >= x->cork_until)
+			return false;
+		tx_wait(c, f, x->cork_until);
+		return true;
+	}
+	return !f->nodelay && seq_gt(x->loss.snd_sml, f->snd_una) &&
+	       seq_leq(x->loss.snd_sml, f->snd_nxt);
+}
+
+/* Length of the next segment of new data that may go now, 0: none. */
+static uint32_t tx_next_len(struct fp_core *c, struct flow *f)
+{
+	uint32_t out = f->snd_nxt - f->snd_una, len = flow_unsent(f), pipe;
+	uint32_t mss = tx_mss(f);
+
+	if (len > mss)
+		len = mss;
+	/* Sender's silly window avoidance: less than a segment, and than all
+	 * there is, only if nothing is on its way that will bring an ACK. */
+	if (out + len > f->snd_wnd)
+		return out ? 0 : f->snd_wnd;
+	pipe = loss_pipe(f);
+	if (pipe && pipe + (f->ext->loss.state ? 1 : len) > f->cwnd) {
+		f->ext->loss.cwnd_hit = true;
+		return 0;
+	}
+	if (len < mss && tx_holds(c, f))
+		return 0;
+	return len;
+}
+
+/* What tx_data() did in this turn. */
+struct tx_run {
+	unsigned int n;	    /* segments */
+	unsigned int n_new; /* of these, new data */
+	bool again;	    /* come again next turn */
+};
+
+/* What is lost, lowest first. */
+static void tx_lost(struct fp_core *c, struct flow *f, struct tx_run *run)
+{
+	struct loss *l = &f->ext->loss;
+	uint32_t i, len, pipe;
+
+	for (i = sb_find(&l->sb, l->rexmit_seq); l->sb.due && i < l->sb.n;
+	     i++) {
+		const struct sent *r = sb_at(&l->sb, i);
+
+		l->rexmit_seq = r->seq; /* nothing below is due */
+		if ((r->flags & (SENT_LOST | SENT_RETRANS)) != SENT_LOST)
+			continue;
+		len = r->len < f->snd_mss ? r->len : f->snd_mss;
+		pipe = loss_pipe(f);
+		/* As in Linux, any room is room for one: what the rate of
+		 * reduction grants may be the bytes of a short segment. */
+		if (pipe && pipe >= f->cwnd) {
+			l->cwnd_hit = true;
+			return;
+		}
+		if (i && r->seq - f->snd_una + len > f->snd_wnd)
+			return;
+		if (!tx_paced(c, f, len))
+			return;
+		if (run->n == TX_FLOW_BURST || !tx_again(c, f, i)) {
+			run->again = true;
+			return;
+		}
+		tx_spend(f, len);
+		run->n++;
+	}
+}
+
+static void tx_fresh(struct fp_core *c, struct flow *f, struct tx_run *run)
+{
+	uint32_t len;
+
+	while (flow_unsent(f) && (len = tx_next_len(c, f))) {
+		if (!tx_paced(c, f, len))
+			return;
+		if (run->n == TX_FLOW_BURST || !tx_new(c, f, len)) {
+			/* Without memory ACKs make room, not turns. */
+			run->again = run->n == TX_FLOW_BURST || c->tx_starved;
+			return;
+		}
+		if (len < f->snd_mss)
+			f->ext->cork_until = 0;
+		tx_spend(f, len);
+		run->n++;
+		run->n_new++;
+	}
+}
+
+/* What is lost goes first, but for F-RTO, which asks with new data. */
+static void tx_data(struct fp_core *c, struct flow *f, struct tx_run *run)
+{
+	struct loss *l = &f->ext->loss;
+
+	loss_record(c, f);
+	if (l->frto_new) {
+		tx_fresh(c, f, run);
+		l->frto_new = false;
+		l->hold = l->frto = seq_gt(f->snd_nxt, l->high_seq);
+	}
+	if (l->sb.due && !l->hold)
+		tx_lost(c, f, run);
+	if (!l->sb.due || l->hold)
+		tx_fresh(c, f, run);
 }
 
 /* The window grew so much that the peer should know (RFC 9293 3.8.6.2.2). */
@@ -454,35 +616,74 @@ static inline bool tx_ack_decide(struct fp_core *c, struct flow *f)
 }
 
 /* Something was sent: it may be the answer to what came shortly before. */
-static inline void tx_after(struct fp_core *c, struct flow *f)
+static inline void tx_answered(struct fp_core *c, struct flow *f)
 {
 	if (c->now_ns - f->rcv_ns < DELACK_NS)
 		f->pingpong = true;
-	if (!f->rto_at)
-		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
+}
+
+/* Nothing unusual, nothing on its way, and all there is to send fits a segment
+ * and both windows: it needs no record. */
+static inline bool tx_is_one(const struct flow *f, uint32_t plain)
+{
+	uint32_t len = f->tx_len;
+
+	return f->plain == plain && f->snd_una == f->snd_nxt &&
+	       len - 1 < f->snd_mss && len <= f->snd_wnd && len <= f->cwnd;
+}
+
+static inline void tx_one_sent(struct fp_core *c, struct flow *f, uint32_t len)
+{
+	flow_set(f, snd_nxt, f->snd_nxt + len);
+	f->sent_ns = c->now_ns;
+	COUNT(c, tx_segments);
+	tx_answered(c, f);
+	if (likely(!f->rto_at))
+		timers_set_rto(c, f, c->now_ns + f->rto_us * 1000ull);
+}
+
+/* As tx_one(), whatever the headers; false: there is no frame as large. */
+static bool tx_one_other(struct fp_core *c, struct flow *f)
+{
+	struct queue_frame q;
+
+	if (!c->q->ops->tx_alloc(c->q, &q))
+		return false;
+	if (q.len < f->hdr_len + f->tx_len) {
+		c->q->ops->tx_abandon(c->q, &q);
+		return false;
+	}
+	tx_build(c, f, &q, f->snd_nxt, 0, f->tx_len, FLAG_ACK | FLAG_PSH);
+	tx_submit(c, &q);
+	tx_one_sent(c, f, f->tx_len);
+	return true;
 }
 
 /* Whatever may be sent, whatever the flow's state. */
 static noinline bool tx_flow_any(struct fp_core *c, struct flow *f)
 {
-	uint32_t sent = f->snd_cur;
-	bool all;
+	struct tx_run run = {0};
 
 	if (unlikely(f->state != FLOW_OPEN))
 		return true;
-	if (!flow_unsent(f))
+	if (!flow_unsent(f) && !f->ext->loss.sb.due)
 		return tx_ack_decide(c, f);
-	all = tx_data(c, f);
+	if (f->plain && tx_is_one(f, f->plain) && tx_one_other(c, f))
+		return true;
+	tx_data(c, f, &run);
 	if (unlikely(f->tx_len > f->tx_size / 2))
 		grow_transmit(c, f);
-	if (likely(f->snd_cur != sent)) {
-		tx_after(c, f);
-		return all; /* the segments acknowledged everything */
+	if (run.n) {
+		tx_answered(c, f);
+		loss_after_send(c, f, run.n_new);
+		flow_judge(f);
+		return !run.again; /* the segments acknowledged everything */
 	}
-	if (!all)
+	if (run.again)
 		return false;
-	if (f->snd_una == f->snd_cur && !f->persist)
-		tx_start_persist(c, f);
+	if (f->snd_una == f->snd_nxt && !f->snd_wnd && !f->persist)
+		loss_persist(c, f);
+	flow_judge(f);
 	return tx_ack_decide(c, f);
 }
 
@@ -490,7 +691,6 @@ static noinline bool tx_flow_any(struct fp_core *c, struct flow *f)
 static inline __attribute__((always_inline)) bool
 tx_one(struct fp_core *c, struct flow *f, uint32_t len)
 {
-	uint32_t seq = f->snd_nxt, end = seq + len;
 	struct queue_frame q;
 
 	if (unlikely(!tx_frame(c, &q)))
@@ -499,17 +699,10 @@ tx_one(struct fp_core *c, struct flow *f, uint32_t len)
 		c->q->ops->tx_abandon(c->q, &q);
 		return tx_flow_any(c, f);
 	}
-	tx_write(c, f, &q, seq, seq - f->snd_una, len, FLAG_ACK | FLAG_PSH,
-		 NULL, FLOW_HDR_HOT, false, true);
+	tx_write(c, f, &q, f->snd_nxt, 0, len, FLAG_ACK | FLAG_PSH, NULL,
+		 FLOW_HDR_HOT, false, true);
 	tx_submit(c, &q);
-	f->snd_cur = end;
-	flow_set(f, snd_nxt, end);
-	if (likely(!f->rtt_ns)) {
-		f->rtt_ns = c->now_ns;
-		f->rtt_seq = end;
-	}
-	COUNT(c, tx_segments);
-	tx_after(c, f);
+	tx_one_sent(c, f, len);
 	return true;
 }
 
@@ -517,13 +710,9 @@ tx_one(struct fp_core *c, struct flow *f, uint32_t len)
 static inline __attribute__((always_inline)) bool tx_flow(struct fp_core *c,
 							  struct flow *f)
 {
-	uint32_t unsent = flow_unsent(f);
-
-	/* Nothing unusual, the usual headers, and all there is to send fits a
-	 * segment and, with what is on its way, both windows. */
-	if (likely(f->plain == FLOW_HDR_HOT && unsent - 1 < f->snd_mss &&
-		   f->tx_len <= f->snd_wnd && f->tx_len <= f->cwnd))
-		return tx_one(c, f, unsent);
+	/* And the usual headers. */
+	if (likely(tx_is_one(f, FLOW_HDR_HOT)))
+		return tx_one(c, f, f->tx_len);
 	return tx_flow_any(c, f);
 }
 

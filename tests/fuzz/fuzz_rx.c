@@ -104,7 +104,6 @@ static void check_flow(struct world *w)
 
 	if (!f)
 		return;
-	require(f->snd_cur - f->snd_una <= f->snd_nxt - f->snd_una);
 	require(f->snd_nxt - f->snd_una <= f->tx_len);
 	require(f->tx_len <= BUF && f->tx_pos < BUF);
 	require(f->rx_unread <= BUF && f->pend_len <= f->rx_unread);
@@ -114,9 +113,9 @@ static void check_flow(struct world *w)
 	require(w->core->timers.n_queued <= 1);
 	require(!f->rto_at || f->timer_at);
 	require(!f->ack_at || f->timer_at);
-	require(!f->plain || f->snd_cur == f->snd_nxt);
 	require(!f->plain || (!reassembly_busy(&f->ext->ooo) && !f->ece));
 	check_ranges(f);
+	require(loss_valid(f));
 	/* Something is under way: a timer must be running. */
 	require(f->state != FLOW_OPEN || f->snd_una == f->snd_nxt || f->rto_at);
 }

@@ -66,6 +66,7 @@ static void init_params(struct host *h)
 	p->cwnd_segs = 10;
 	p->ssthresh_segs = 1u << 30;
 	p->snd_wscale = p->rcv_wscale = h->v.wscale;
+	p->nodelay = true;
 	p->timestamps = h->v.ts;
 	p->sack = true;
 	p->ts_offset = 5000;
@@ -276,18 +277,18 @@ static uint32_t put_options(struct host *h, const struct seg *s, uint8_t *p)
 		put_be32(p + 8, s->tsecr ? s->tsecr : now_ms + 5000);
 		n = 12;
 	}
-	if (s->sack) {
-		put_be32(p + n, 0x0101050a);
-		put_be32(p + n + 4, h->iss + s->ack + 1000);
-		put_be32(p + n + 8, h->iss + s->ack + 2000);
-		n += 12;
-	}
 	if (s->n_blocks) {
 		put_be32(p + n, 0x01010500 | (2 + 8 * s->n_blocks));
 		for (i = 0, n += 4; i < s->n_blocks; i++, n += 8) {
 			put_be32(p + n, h->iss + s->block[i].start);
 			put_be32(p + n + 4, h->iss + s->block[i].end);
 		}
+	}
+	if (s->sack) {
+		put_be32(p + n, 0x0101050a);
+		put_be32(p + n + 4, h->iss + s->ack + 1000);
+		put_be32(p + n + 8, h->iss + s->ack + 2000);
+		n += 12;
 	}
 	return n;
 }
@@ -431,6 +432,23 @@ struct seg expect_tx_at(struct host *h, uint32_t seq, uint32_t len,
 	_assert_int_equal(s.len, len, file, line);
 	_assert_int_equal(s.ack, ack, file, line);
 	return s;
+}
+
+void host_burst(struct host *h, uint32_t n)
+{
+	uint32_t at = host_flow(h)->snd_nxt - h->iss, i;
+
+	host_send(h, n * HOST_MSS);
+	for (i = 0; i < n; i++)
+		expect_tx(h, at + i * HOST_MSS, HOST_MSS,
+			  host_flow(h)->rcv_nxt - h->irs);
+}
+
+void host_sack(struct host *h, uint32_t ack, uint32_t start, uint32_t end)
+{
+	host_rx(h, (struct seg){.ack = ack,
+				.n_blocks = 1,
+				.block[0] = {start, end}});
 }
 
 /* ---- program

@@ -56,13 +56,13 @@ struct seg {
 	bool win0;	       /* a window of 0 */
 	bool no_ts;	       /* leave the option out */
 	bool sack;	       /* put a SACK option behind the time stamps */
-	bool bad_tcp_sum, bad_ip_sum;
-	uint16_t pport; /* 0: of the flow */
 	/* SACK blocks, relative as seq is: of the peer's stream in what was
 	 * sent to it, of ours in what it sends. */
 	uint32_t n_blocks;
 	struct sack_block block[SEG_SACK_MAX];
 	uint8_t ecn; /* the two bits of the traffic class */
+	bool bad_tcp_sum, bad_ip_sum;
+	uint16_t pport; /* 0: of the flow */
 };
 
 struct host {
@@ -109,6 +109,10 @@ void host_push(struct host *h, struct seg s); /* into the queue */
 void host_rx(struct host *h, struct seg s);   /* and a turn */
 bool host_tx(struct host *h, struct seg *s);  /* what was sent; checked */
 #define expect_tx(h, s_, l_, a_) expect_tx_at(h, s_, l_, a_, __FILE__, __LINE__)
+/* Send @n full segments and look at them. */
+void host_burst(struct host *h, uint32_t n);
+/* An ACK with one SACK block, in bytes. */
+void host_sack(struct host *h, uint32_t ack, uint32_t start, uint32_t end);
 struct seg expect_tx_at(struct host *h, uint32_t seq, uint32_t len,
 			uint32_t ack, const char *file, int line);
 #define expect_no_tx(h) assert_false(host_tx(h, &(struct seg){0}))

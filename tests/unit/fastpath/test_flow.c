@@ -139,6 +139,7 @@ static void test_nodes_come_up_at_their_time_not_before(void **state)
 					 1000, 4200, 4400, 60000, 120000};
 	struct host *h = host_new(&(struct variant){.isn = 1});
 	struct timers *t = &h->core->timers;
+	static struct flow_ext x;
 	struct flow f[10];
 	uint64_t start = h->now_ns;
 	uint32_t i, k = 0;
@@ -146,6 +147,7 @@ static void test_nodes_come_up_at_their_time_not_before(void **state)
 	memset(f, 0, sizeof(f));
 	for (i = 0; i < 10; i++) {
 		f[i].state = FLOW_OPEN;
+		f[i].ext = &x;
 		f[i].ack_at = start + at_ms[i] * MS;
 		timers_queue(t, &f[i], f[i].ack_at);
 	}
@@ -177,7 +179,8 @@ static void test_an_earlier_deadline_moves_the_node(void **state)
 {
 	struct host *h = host_new(&(struct variant){.isn = 1});
 	struct timers *t = &h->core->timers;
-	struct flow f = {.state = FLOW_OPEN};
+	static struct flow_ext x;
+	struct flow f = {.state = FLOW_OPEN, .ext = &x};
 
 	timers_queue(t, &f, h->now_ns + 200 * MS);
 	timers_queue(t, &f, h->now_ns + 300 * MS);
@@ -195,9 +198,11 @@ static void test_a_long_sleep_visits_everything_once(void **state)
 {
 	struct host *h = host_new(&(struct variant){.isn = 1});
 	struct timers *t = &h->core->timers;
+	static struct flow_ext x;
 	struct flow f[2];
 
 	memset(f, 0, sizeof(f));
+	f[0].ext = f[1].ext = &x;
 	f[0].state = f[1].state = FLOW_OPEN;
 	timers_queue(t, &f[0], h->now_ns + 10 * MS);
 	timers_queue(t, &f[1], h->now_ns + 4000 * MS);

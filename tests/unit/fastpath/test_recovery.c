@@ -17,30 +17,30 @@ static void test_lost_segment_is_sent_again_after_the_rto(struct host *h)
 	expect_no_tx(h);
 }
 
-static void test_rto_backs_off_and_gives_up_after_15(struct host *h)
+/* Linux's count of tcp_retries2: as long as 15 doublings from 200 ms. */
+static void test_rto_backs_off_and_gives_up_after_924_s(struct host *h)
 {
-	uint64_t last = h->now_ns, gap = 0;
-	uint32_t n;
+	uint64_t first = 0, last = h->now_ns, gap = 0;
 	struct seg s;
 
 	host_send(h, 100);
 	expect_tx(h, 0, 100, 0);
-	for (n = 1; n <= 15; n++) {
-		while (!host_tx(h, &s)) {
-			h->now_ns += 50000000;
-			host_turn(h);
-		}
+	while (!host_event(h)) {
+		h->now_ns += 50000000;
+		host_turn(h);
+		if (!host_tx(h, &s))
+			continue;
 		assert_int_equal(s.len, 100);
-		if (n > 1 && h->now_ns - last < 120000000000ull)
+		if (!first)
+			first = h->now_ns;
+		else if (h->now_ns - last < 120000000000ull)
 			assert_true(h->now_ns - last + 100000000 >= 2 * gap);
 		gap = h->now_ns - last;
 		last = h->now_ns;
 		assert_true(gap <= 120200000000ull);
+		assert_true(h->now_ns - first < 924600000000ull);
 	}
-	while (!host_event(h)) {
-		h->now_ns += 50000000;
-		host_turn(h);
-	}
+	assert_true(h->now_ns - first >= 924600000000ull);
 	assert_int_equal(h->ev.type, FP_EV_REMOVED);
 	assert_int_equal(h->ev.how, FP_REMOVED_TIMEOUT);
 	assert_true(host_reply(h, 0));
@@ -73,7 +73,8 @@ static void test_rtt_estimate_follows_rfc_6298(struct host *h)
 	assert_int_equal(f->rto_us, 1300000);
 }
 
-static void test_rto_is_200_ms_at_least(struct host *h)
+/* As in Linux the variance counts as 200 ms at least. */
+static void test_rto_is_200_ms_above_the_round_trip_at_least(struct host *h)
 {
 	struct flow *f = host_flow(h);
 
@@ -81,7 +82,7 @@ static void test_rto_is_200_ms_at_least(struct host *h)
 	host_advance_ms(h, 1);
 	host_rx(h, (struct seg){.ack = 10});
 	assert_int_equal(f->srtt8_us / 8, 1000);
-	assert_int_equal(f->rto_us, 200000);
+	assert_int_equal(f->rto_us, 201000);
 }
 
 static void test_retransmitted_segment_is_not_timed(struct host *h)
@@ -103,6 +104,7 @@ static void test_three_duplicate_acks_repair_a_loss(struct host *h)
 	struct seg s;
 	uint32_t i;
 
+	host_flow(h)->sack = false;
 	host_send(h, 8 * HOST_MSS);
 	while (host_tx(h, &s))
 		;
@@ -118,7 +120,8 @@ static void test_three_duplicate_acks_repair_a_loss(struct host *h)
 	host_rx(h, (struct seg){.ack = 3 * HOST_MSS});
 	expect_tx(h, 3 * HOST_MSS, HOST_MSS, 0);
 	host_rx(h, (struct seg){.ack = 8 * HOST_MSS});
-	assert_int_equal(host_flow(h)->cwnd, 4 * HOST_MSS);
+	/* ssthresh, and one more for the window that was acknowledged. */
+	assert_in_range(host_flow(h)->cwnd, 4 * HOST_MSS, 5 * HOST_MSS);
 	assert_true(host_flow(h)->plain);
 	expect_no_tx(h);
 }
@@ -153,6 +156,7 @@ static void test_time_out_goes_back_to_snd_una(struct host *h)
 {
 	struct seg s;
 
+	host_flow(h)->sack = false;
 	host_send(h, 4 * HOST_MSS);
 	while (host_tx(h, &s))
 		;
@@ -164,9 +168,11 @@ static void test_time_out_goes_back_to_snd_una(struct host *h)
 	host_rx(h, (struct seg){.ack = HOST_MSS});
 	expect_tx(h, HOST_MSS, HOST_MSS, 0);
 	expect_tx(h, 2 * HOST_MSS, HOST_MSS, 0);
-	/* The peer had the rest. */
+	/* The peer had the rest. Karn: without time stamps nothing was timed,
+	 * and the back-off stays. */
 	host_rx(h, (struct seg){.ack = 4 * HOST_MSS});
-	assert_true(host_flow(h)->plain);
+	assert_true(host_flow(h)->plain || !h->v.ts);
+	assert_int_equal(host_flow(h)->ext->loss.sb.n, 0);
 	host_advance_ms(h, 3000);
 	expect_no_tx(h);
 }
@@ -258,9 +264,9 @@ int main(void)
 {
 	static const struct host_test tests[] = {
 		T(test_lost_segment_is_sent_again_after_the_rto),
-		T(test_rto_backs_off_and_gives_up_after_15),
+		T(test_rto_backs_off_and_gives_up_after_924_s),
 		T(test_rtt_estimate_follows_rfc_6298),
-		T(test_rto_is_200_ms_at_least),
+		T(test_rto_is_200_ms_above_the_round_trip_at_least),
 		T(test_retransmitted_segment_is_not_timed),
 		T(test_three_duplicate_acks_repair_a_loss),
 		T(test_two_duplicate_acks_are_reordering),

@@ -230,9 +230,10 @@ static void test_smaller_mss_sends_again_in_smaller_segments(struct host *h)
 	m->flow = h->id;
 	m->value = 600;
 	host_fp_go(h);
+	/* What fits the new MSS was not too long: it may well arrive. */
 	expect_tx(h, 0, 600, 0);
-	expect_tx(h, 600, 600, 0);
-	expect_tx(h, 1200, 300, 0);
+	expect_tx(h, 600, 400, 0);
+	expect_no_tx(h);
 	host_rx(h, (struct seg){.ack = 1500});
 	assert_true(host_flow(h)->plain);
 }
