@@ -220,13 +220,47 @@ static void update_window(struct fp_core *c, struct flow *f,
 	flow_list(c, f);
 }
 
+/* For Linux: the headers of @fr at rcv_nxt. Its data are the program's: Linux
+ * would acknowledge them, whether or not they were taken here. */
+static bool event_headers(struct fp_core *c, const struct flow *f,
+			  const struct frame *fr, uint8_t flags)
+{
+	uint8_t b[FLOW_HDR_MAX + 40];
+	struct frame h = *fr;
+
+	if (fr->payload > sizeof(b))
+		return false;
+	memcpy(b, fr->data, fr->payload);
+	h.data = b;
+	h.len = fr->payload;
+	h.payload_len = 0;
+	frame_tcp(&h)->seq = htonl(f->rcv_nxt);
+	frame_tcp(&h)->urg_ptr = 0;
+	b[fr->l4 + 13] = flags;
+	if (fr->v6)
+		frame_ip6(&h)->ip6_plen = htons(fr->payload - fr->l4);
+	else
+		frame_ip4(&h)->tot_len = htons(fr->payload - fr->l3);
+	frame_set_checksums(&h);
+	return event_frame(c, f, b, h.len);
+}
+
+/* What the frame acknowledges. */
+static bool event_ack(struct fp_core *c, const struct flow *f,
+		      const struct frame *fr)
+{
+	if (!fr->payload_len)
+		return event_frame(c, f, fr->data, fr->len);
+	return event_headers(c, f, fr, FLAG_ACK);
+}
+
 /* Our FIN was acknowledged: Linux must see it. */
 static void fin_acked(struct fp_core *c, struct flow *f,
 		      const struct segment *s, const struct frame *fr)
 {
 	if (s->fin || (f->fin_acked && s->len))
 		return; /* passed on anyway, or known */
-	if (event_frame(c, f, fr->data, fr->len))
+	if (event_ack(c, f, fr))
 		f->fin_acked = true;
 }
 
@@ -351,7 +385,7 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 		event_frame(c, f, fr->data, fr->len);
 		return;
 	}
-	if (f->copy_ack && event_frame(c, f, fr->data, fr->len)) {
+	if (f->copy_ack && event_ack(c, f, fr)) {
 		f->copy_ack = false;
 		flow_judge(f);
 	}
