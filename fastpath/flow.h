@@ -144,27 +144,27 @@ struct flow {
 	bool consumed;	     /* the program consumed data in this turn */
 
 	/* ---- cold ---- */
-	bool shut_wr;	/* program asked for FIN */
-	bool closing;	/* program closed; data still to be acknowledged */
-	bool snd_fin;	/* (v) */
-	bool rcv_fin;	/* (v) */
-	bool fin_acked; /* the peer's ACK of our FIN was passed on */
-	bool copy_ack;	/* FP_CMD_COPY_ACK */
-	bool persist;	/* rto_at is the persist timer */
-	bool nodelay;	/* TCP_NODELAY */
-	bool cork;	/* TCP_CORK: a partial segment waits a while */
+	bool shut_wr;	     /* program asked for FIN */
+	bool closing;	     /* program closed; data still to be acknowledged */
+	bool snd_fin;	     /* (v) */
+	bool rcv_fin;	     /* (v) */
+	bool fin_acked;	     /* the peer's ACK of our FIN was passed on */
+	bool copy_ack;	     /* FP_CMD_COPY_ACK */
+	bool persist;	     /* rto_at is the persist timer */
+	bool nodelay;	     /* TCP_NODELAY */
+	bool cork;	     /* TCP_CORK: a partial segment waits a while */
 	uint8_t mtu_probing; /* net.ipv4.tcp_mtu_probing */
 	uint8_t backoff;
 	uint8_t probes;	   /* persist probes without any answer */
 	uint32_t ssthresh; /* bytes */
 	uint32_t cwnd_acked;
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
-	uint32_t oow_ms;  /* last ACK in answer to an odd empty segment */
-	bool sack;	  /* negotiated (RFC 2018) */
-	bool ecn;	  /* negotiated (RFC 3168) */
-	bool more;	  /* MSG_MORE: as cork, until the next data */
-	bool cc_fixed;	  /* XTS_OPT_CONGESTION changes nothing */
-	bool ece;	  /* CE arrived: our segments say so by ECE */
+	uint32_t oow_ms; /* last ACK in answer to an odd empty segment */
+	bool sack;	 /* negotiated (RFC 2018) */
+	bool ecn;	 /* negotiated (RFC 3168) */
+	bool more;	 /* MSG_MORE: as cork, until the next data */
+	bool cc_fixed;	 /* XTS_OPT_CONGESTION changes nothing */
+	bool ece;	 /* CE arrived: our segments say so by ECE */
 	const struct cc_ops *cc;
 	struct flow_ext *ext;
 	struct app_ctx *move_to;   /* FP_CMD_MOVE waits for room in the ring */

@@ -267,13 +267,51 @@ static void update_window(struct fp_core *c, struct flow *f,
 	flow_list(c, f);
 }
 
+#define HEADERS_MAX (FLOW_HDR_MAX + 40)
+
+/* For Linux: the headers of @fr at rcv_nxt in @buf. Its data are the program's:
+ * Linux would acknowledge them, whether or not they were taken here. */
+static bool headers_only(const struct flow *f, const struct frame *fr,
+			 uint8_t flags, uint8_t *buf, struct frame *h)
+{
+	if (fr->payload > HEADERS_MAX)
+		return false;
+	memcpy(buf, fr->data, fr->payload);
+	*h = *fr;
+	h->data = buf;
+	h->len = fr->payload;
+	h->payload_len = 0;
+	frame_tcp(h)->seq = htonl(f->rcv_nxt);
+	frame_tcp(h)->urg_ptr = 0;
+	buf[fr->l4 + 13] = flags;
+	if (fr->v6)
+		frame_ip6(h)->ip6_plen = htons(fr->payload - fr->l4);
+	else
+		frame_ip4(h)->tot_len = htons(fr->payload - fr->l3);
+	frame_set_checksums(h);
+	return true;
+}
+
+/* What the frame acknowledges. */
+static bool event_ack(struct fp_core *c, const struct flow *f,
+		      const struct frame *fr)
+{
+	uint8_t buf[HEADERS_MAX];
+	struct frame h;
+
+	if (!fr->payload_len)
+		return event_frame(c, f, fr->data, fr->len);
+	return headers_only(f, fr, SEG_FLAG_ACK, buf, &h) &&
+	       event_frame(c, f, h.data, h.len);
+}
+
 /* Our FIN was acknowledged: Linux must see it. */
 static void fin_acked(struct fp_core *c, struct flow *f,
 		      const struct segment *s, const struct frame *fr)
 {
 	if (s->fin || (f->fin_acked && s->len))
 		return; /* passed on anyway, or known */
-	if (event_frame(c, f, fr->data, fr->len))
+	if (event_ack(c, f, fr))
 		f->fin_acked = true;
 }
 
@@ -504,26 +542,15 @@ static void take_fin(struct fp_core *c, struct flow *f, const struct frame *fr)
 static void take_kept_fin(struct fp_core *c, struct flow *f,
 			  const struct frame *fr)
 {
-	uint8_t b[FLOW_HDR_MAX + 40];
-	struct frame fin = *fr;
+	uint8_t buf[HEADERS_MAX];
+	struct frame fin;
 
 	f->ext->ooo.fin = false;
 	flow_judge(f);
-	if (f->ext->ooo.fin_seq != f->rcv_nxt || fr->payload > sizeof(b))
-		return; /* data went on behind it: that was none */
-	memcpy(b, fr->data, fr->payload);
-	fin.data = b;
-	fin.len = fr->payload;
-	fin.payload_len = 0;
-	frame_tcp(&fin)->seq = htonl(f->rcv_nxt);
-	b[fr->l4 + 13] = SEG_FLAG_FIN | SEG_FLAG_ACK;
-	frame_tcp(&fin)->urg_ptr = 0;
-	if (fr->v6)
-		frame_ip6(&fin)->ip6_plen = htons(fr->payload - fr->l4);
-	else
-		frame_ip4(&fin)->tot_len = htons(fr->payload - fr->l3);
-	frame_set_checksums(&fin);
-	take_fin(c, f, &fin);
+	/* If data went on behind it, that was none. */
+	if (f->ext->ooo.fin_seq == f->rcv_nxt &&
+	    headers_only(f, fr, SEG_FLAG_FIN | SEG_FLAG_ACK, buf, &fin))
+		take_fin(c, f, &fin);
 }
 
 static void take_text(struct fp_core *c, struct flow *f, struct segment *s,
@@ -587,7 +614,7 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 	if (!check_paws(c, f, &s) || !check_sequence(c, f, &s, fr) ||
 	    !check_ack(c, f, &s, fr))
 		return;
-	if (f->copy_ack && event_frame(c, f, fr->data, fr->len)) {
+	if (f->copy_ack && event_ack(c, f, fr)) {
 		f->copy_ack = false;
 		flow_judge(f);
 	}

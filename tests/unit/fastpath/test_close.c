@@ -132,6 +132,38 @@ static void test_ack_of_our_fin_goes_to_linux(struct host *h)
 	assert_true(h->ev.view.rcv_fin);
 }
 
+/* Linux would acknowledge data that it got, which may not have come here. */
+static void test_data_with_the_ack_of_our_fin_stay_here(struct host *h)
+{
+	struct frame fr = {0};
+
+	shut_wr(h);
+	host_rx(h, (struct seg){.ack = 1, .len = 10});
+	expect_event(h, FP_EV_FRAME);
+	assert_int_equal(frame_parse(&fr, h->ev.frame, h->ev.frame_len),
+			 FRAME_TCP);
+	assert_int_equal(fr.payload_len, 0);
+	assert_true(frame_tcp_checksum_ok(&fr));
+	assert_int_equal(ntohl(frame_tcp(&fr)->seq), h->irs);
+	assert_int_equal(ntohl(frame_tcp(&fr)->ack_seq), h->iss + 1);
+	expect_data(h, 0, 10);
+}
+
+static void test_data_with_a_copied_ack_stay_here(struct host *h)
+{
+	struct fp_msg *m = host_fp(h, FP_CMD_COPY_ACK);
+	struct frame fr = {0};
+
+	m->flow = h->id;
+	host_fp_go(h);
+	host_rx(h, (struct seg){.len = 10});
+	expect_event(h, FP_EV_FRAME);
+	assert_int_equal(frame_parse(&fr, h->ev.frame, h->ev.frame_len),
+			 FRAME_TCP);
+	assert_int_equal(fr.payload_len, 0);
+	expect_data(h, 0, 10);
+}
+
 static void test_close_ends_when_all_is_acknowledged(struct host *h)
 {
 	host_put(h, 0, host_cmd(h, 100, 0, XTS_F_CLOSE));
@@ -298,6 +330,8 @@ int main(void)
 		T(test_shutdown_waits_until_all_is_acknowledged),
 		T(test_data_are_received_after_shutdown),
 		T(test_ack_of_our_fin_goes_to_linux),
+		T(test_data_with_the_ack_of_our_fin_stay_here),
+		T(test_data_with_a_copied_ack_stay_here),
 		T(test_close_ends_when_all_is_acknowledged),
 		T(test_close_with_unread_data_resets),
 		T(test_data_after_close_reset),
