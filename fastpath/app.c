@@ -299,7 +299,7 @@ static const char *set_option(struct fp_core *c, struct flow *f,
 			core_set_cc(c, f, name);
 		break;
 	case XTS_OPT_MAX_PACING_RATE:
-		f->ext->max_pacing_rate = v;
+		f->ext->max_pacing_rate = v == UINT32_MAX ? 0 : v;
 		break;
 	default:
 		return "unknown option";

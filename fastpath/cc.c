@@ -65,10 +65,10 @@ uint32_t cc_ssthresh_ece(struct flow *f, uint64_t now_ns)
 	return f->cc->ssthresh(f, now_ns);
 }
 
-uint32_t cc_pace_burst(const struct flow *f)
+uint32_t cc_pace_burst(const struct flow *f, uint64_t rate)
 {
-	uint64_t burst = f->ext->pacing_rate / 1000;
-	uint64_t segs = f->ext->pacing_rate < BURST_SLOW ? 1 : 2;
+	uint64_t burst = rate / 1000;
+	uint64_t segs = rate < BURST_SLOW ? 1 : 2;
 
 	if (burst > BURST_MAX)
 		burst = BURST_MAX;

@@ -120,7 +120,7 @@ void cc_grow_by(struct flow *f, uint32_t acked, uint64_t per_seg);
 uint32_t cc_ssthresh_ece(struct flow *f, uint64_t now_ns);
 /* What a paced flow may send at once, bytes: a millisecond's worth, at least
  * two segments (one below 150 kbyte/s), at most 64 KiB. BBR counts on it. */
-uint32_t cc_pace_burst(const struct flow *f);
+uint32_t cc_pace_burst(const struct flow *f, uint64_t rate);
 
 #pragma GCC visibility pop
 

@@ -148,7 +148,7 @@ static uint64_t with_bursts(const struct flow *f, uint64_t bytes)
 	const struct bbr *b = bbr(f);
 	uint64_t even = 2 * (uint64_t)f->snd_mss;
 
-	bytes += 3 * (uint64_t)cc_pace_burst(f);
+	bytes += 3 * (uint64_t)cc_pace_burst(f, f->ext->pacing_rate);
 	bytes = (bytes + even - 1) / even * even;
 	if (b->mode == PROBE_BW && b->cycle == 0)
 		bytes += even;

@@ -90,6 +90,7 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 		f->ctx = m->params->ctx->core_private[c->cfg.index];
 		f->ts_recent_ms = c->now_ms;
 		core_set_cc(c, f, m->params->cc);
+		loss_seed_min_rtt(f, m->params->min_rtt_us, c->now_ms);
 		e.flow.index = f->index;
 		e.flow.gen = f->gen;
 		flow_view_fill(f, &e.view);

@@ -232,6 +232,8 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr);
 bool recovery_drained(struct fp_core *c, struct flow *f);
 
 /* ---- loss.c ---- */
+/* Linux has seen round trips of @us; 0: none. */
+void loss_seed_min_rtt(struct flow *f, uint32_t us, uint32_t now_ms);
 /* What loss_ack() is told beside the segment. */
 #define LOSS_DATA 1u /* it carries data or FIN */
 #define LOSS_WND 2u  /* it changed the window */

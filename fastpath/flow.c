@@ -177,7 +177,7 @@ void flow_judge(struct flow *f)
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
 	    !f->closing && !f->copy_ack && !f->persist && !f->backoff &&
 	    !f->cork && !f->more && loss_plain(&f->ext->loss) && !f->ece &&
-	    !reassembly_busy(&f->ext->ooo))
+	    !f->ext->max_pacing_rate && !reassembly_busy(&f->ext->ooo))
 		f->plain = f->hdr_len;
 }
 

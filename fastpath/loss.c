@@ -204,6 +204,12 @@ static void min_rtt_update(struct min_rtt *m, uint32_t us, uint32_t now_ms)
 	}
 }
 
+void loss_seed_min_rtt(struct flow *f, uint32_t us, uint32_t now_ms)
+{
+	if (us)
+		min_rtt_update(&f->ext->loss.min_rtt, us, now_ms);
+}
+
 /* Of the segments that it answers, those sent once; else, by the time stamp,
  * of whichever copy it was (RFC 7323 section 4). true: measured. */
 static bool measure(struct fp_core *c, struct flow *f, struct ack *a)

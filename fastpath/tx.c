@@ -429,25 +429,34 @@ static void tx_wait(struct fp_core *c, struct flow *f, uint64_t at_ns)
 	timers_queue(&c->timers, f, at_ns);
 }
 
+/* Bytes a second; 0: as fast as it may. The program's limit counts too. */
+static inline uint64_t tx_pace(const struct flow_ext *x)
+{
+	uint64_t rate = x->pacing_rate, most = x->max_pacing_rate;
+
+	return most && (!rate || most < rate) ? most : rate;
+}
+
 /* May a paced flow send @len bytes now? It gets a quantum at a time, and waits
  * until that has had its time; lateness of the timer is made up for. */
 static bool tx_paced(struct fp_core *c, struct flow *f, uint32_t len)
 {
 	struct flow_ext *x = f->ext;
+	uint64_t rate = tx_pace(x);
 	uint32_t burst;
 
-	if (likely(!x->pacing_rate) || x->pace_left >= len)
+	if (likely(!rate) || x->pace_left >= len)
 		return true;
 	if (c->now_ns < x->pace_at) {
 		tx_wait(c, f, x->pace_at);
 		return false;
 	}
-	burst = cc_pace_burst(f);
+	burst = cc_pace_burst(f, rate);
 	if (burst < len)
 		burst = len;
 	if (x->pace_at + PACE_CREDIT_NS < c->now_ns)
 		x->pace_at = c->now_ns;
-	x->pace_at += burst * 1000000000ull / x->pacing_rate;
+	x->pace_at += burst * 1000000000ull / rate;
 	x->pace_left += burst;
 	return true;
 }
@@ -456,8 +465,8 @@ static void tx_spend(struct flow *f, uint32_t len)
 {
 	struct flow_ext *x = f->ext;
 
-	x->pace_left = x->pacing_rate && x->pace_left > len ? x->pace_left - len
-							    : 0;
+	x->pace_left = tx_pace(x) && x->pace_left > len ? x->pace_left - len
+							: 0;
 }
 
 /* Must a partial segment, the last of what there is, wait? Nagle's rule in

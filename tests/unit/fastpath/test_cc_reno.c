@@ -125,13 +125,14 @@ static void test_a_paced_burst_is_a_millisecond_within_bounds(void **state)
 	struct path *p = path_bare(&cc_reno, 10);
 
 	p->ext.pacing_rate = 10000000;
-	assert_int_equal(cc_pace_burst(&p->f), 10000);
+	assert_int_equal(cc_pace_burst(&p->f, p->ext.pacing_rate), 10000);
 	p->ext.pacing_rate = 1000000000;
-	assert_int_equal(cc_pace_burst(&p->f), 65536);
+	assert_int_equal(cc_pace_burst(&p->f, p->ext.pacing_rate), 65536);
 	p->ext.pacing_rate = 1000000;
-	assert_int_equal(cc_pace_burst(&p->f), 2 * PATH_MSS);
+	assert_int_equal(cc_pace_burst(&p->f, p->ext.pacing_rate),
+			 2 * PATH_MSS);
 	p->ext.pacing_rate = 10000;
-	assert_int_equal(cc_pace_burst(&p->f), PATH_MSS);
+	assert_int_equal(cc_pace_burst(&p->f, p->ext.pacing_rate), PATH_MSS);
 	path_free(p);
 }
 
