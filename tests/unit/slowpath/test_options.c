@@ -47,9 +47,11 @@ static void test_every_option_is_taken(void **state)
 			       "--flows", "99", "--mode", "generic", "--copy",
 			       "--control", "/run/x", "--tap", "tap9",
 			       "--bpffs", "/b", "--log", "debug", "--ready-fd",
-			       "3", "--congestion", "reno"),
+			       "3", "--congestion", "reno", "--app-memory",
+			       "7"),
 			 OPTIONS_RUN);
 	assert_string_equal(o.congestion, "reno");
+	assert_int_equal(o.app_memory, 7ul << 20);
 	assert_int_equal(o.tap.n_addrs, 2);
 	assert_int_equal(o.queues, 2);
 	assert_int_equal(o.n_cpus, 3);
@@ -104,6 +106,8 @@ static void test_wrong_arguments_are_refused(void **state)
 		{"--flows", "0"},
 		{"--flows", "1048577"},
 		{"--spin-us", "1000001"},
+		{"--app-memory", "16385"},
+		{"--app-memory", "-1"},
 		{"--mode", "fast"},
 		{"--congestion", "vegas"},
 		{"--congestion", ""},
