@@ -232,12 +232,12 @@ static void sack_range(struct flow *f, struct ack *a, struct sack_block b,
 	if (!seq_lt(b.start, b.end))
 		return;
 	for (i = sb_find(sb, b.start); i < sb->n; i++) {
-		struct sent *r;
+		struct sent *r = sb_at(sb, i);
 
-		sack_cut(f, i, b);
-		r = sb_at(sb, i);
 		if (seq_geq(r->seq, b.end))
 			break;
+		sack_cut(f, i, b);
+		r = sb_at(sb, i);
 		if (seq_geq(r->seq, b.start) && seq_leq(r->seq + r->len, b.end))
 			sack_one(f, a, r, dup);
 	}

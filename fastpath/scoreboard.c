@@ -8,6 +8,7 @@
 #include "fastpath/scoreboard.h"
 #include "tap/frame.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,7 @@ bool sb_split(struct scoreboard *sb, uint32_t i, uint32_t len)
 	struct sent *r;
 	uint32_t k;
 
+	assert(len && len < sb_at(sb, i)->len);
 	if (sb->n > sb->mask && !grow(sb))
 		return false;
 	for (k = sb->n++; k > i; k--)

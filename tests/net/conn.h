@@ -61,6 +61,8 @@ struct conn {
 	uint64_t sizes;	   /* random state: block sizes of this end */
 	uint64_t turns;	   /* random state: message sizes, same at both ends */
 	uint64_t start_ns; /* when the hello had passed */
+	uint64_t moved_ns; /* when bytes passed last */
+	uint64_t stall_ns; /* the longest time between two such */
 	uint64_t turn_end; /* where the current message ends */
 	uint32_t events;   /* what epoll waits for now */
 	struct conn *prev, *next; /* the worker's list */
@@ -110,7 +112,7 @@ static inline void conn_next_turn(struct conn *c)
 static inline void conn_start(struct conn *c)
 {
 	c->started = true;
-	c->start_ns = io_now_ns();
+	c->start_ns = c->moved_ns = io_now_ns();
 	c->tx_total = c->client ? c->h.c2s : c->h.s2c;
 	c->rx_total = c->client ? c->h.s2c : c->h.c2s;
 	c->sizes = c->h.number + (c->client ? 0 : 1ull << 32);
@@ -269,9 +271,21 @@ static inline void conn_sample(struct conn *c)
 		conn_reasons[reason]++;
 }
 
+/* Bytes passed, of a connection that waited for that; while it holds them back
+ * itself no time counts. */
+static inline void conn_moved(struct conn *c)
+{
+	uint64_t now = io_now_ns();
+
+	if (c->tx && now - c->moved_ns > c->stall_ns)
+		c->stall_ns = now - c->moved_ns;
+	c->moved_ns = now;
+}
+
 /* Everything that can be done now; bounded, so that others get their turn. */
 static inline void conn_transfer(struct conn *c)
 {
+	uint64_t before = c->tx + c->rx;
 	int i, progress = 1;
 
 	for (i = 0; i < 32 && progress && !c->failure; i++) {
@@ -282,6 +296,8 @@ static inline void conn_transfer(struct conn *c)
 			progress = conn_recv_some(c) | conn_send_some(c);
 		conn_sample(c);
 	}
+	if (c->tx + c->rx != before)
+		conn_moved(c);
 }
 
 /* May this end close now, and does it shut its direction down first? */

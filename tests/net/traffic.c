@@ -9,7 +9,8 @@
  * conn.h's and chosen by the connecting end. Each thread runs one event loop
  * of its own: with --xts the XTS paper's (an own epoll that holds the polling
  * context's descriptor) or xts_epoll_wait() (--wait). The last line of stdout
- * sums up in words NAME=VALUE; the exit status is 0 if nothing failed.
+ * sums up in words NAME=VALUE; the exit status is 0 if nothing failed. stall_ms
+ * is the longest time in which a connection that had bytes left passed none.
  *
  * SIGTERM ends it with the sum. SIGUSR1 ends --no-read: held connections read
  * what is left.
@@ -26,6 +27,7 @@ static struct options {
 	unsigned int threads, timeout_s, gap_us;
 	int backlog;
 	enum closing closing;
+	const char *congestion;
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
 } opt = {.concurrency = 64,
@@ -39,7 +41,7 @@ static struct options {
 
 static atomic_ulong n_begun, n_done, n_failed, n_held, n_complete, n_eof,
 	n_reset;
-static atomic_ullong n_tx, n_rx;
+static atomic_ullong n_tx, n_rx, stall_ns;
 static volatile sig_atomic_t stop, resume;
 static uint64_t deadline_ns;
 
@@ -62,6 +64,8 @@ static void conn_free(struct worker *w, struct conn *c)
 		n_done++;
 	n_tx += c->tx;
 	n_rx += c->rx;
+	if (c->stall_ns > stall_ns)
+		stall_ns = c->stall_ns;
 	if (c->held && c->eof)
 		*(c->failure_errno ? &n_reset : &n_eof) += 1;
 	io_loop_ctl(&w->loop, EPOLL_CTL_DEL, c->s, 0, NULL);
@@ -201,6 +205,15 @@ static void make_hello(struct hello *h, unsigned long number)
 	h->close_at_ns = (io_now_ns() / 1000000 + 30) * 1000000;
 }
 
+/* Accepted sockets have their listener's. */
+static void set_congestion(int s)
+{
+	if (opt.congestion &&
+	    IO_CALL(setsockopt, s, IPPROTO_TCP, TCP_CONGESTION, opt.congestion,
+		    (socklen_t)strlen(opt.congestion)) < 0)
+		io_die("TCP_CONGESTION");
+}
+
 static void connect_one(struct worker *w, unsigned long number)
 {
 	int s = io_socket(opt.addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK);
@@ -209,6 +222,7 @@ static void connect_one(struct worker *w, unsigned long number)
 	if (s < 0)
 		io_die("socket");
 	io_set(s, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_congestion(s);
 	c = conn_new(w, s);
 	make_hello(&c->h, number);
 	c->connecting = true;
@@ -300,6 +314,7 @@ static void worker_open(struct worker *w)
 		return;
 	w->listener = io_listener(&opt.addr, opt.addr_len, SOCK_NONBLOCK,
 				  opt.backlog, opt.threads > 1);
+	set_congestion(w->listener);
 	if (io_loop_ctl(&w->loop, EPOLL_CTL_ADD, w->listener, EPOLLIN, NULL) <
 	    0)
 		io_die("epoll_ctl of the listener");
@@ -355,6 +370,7 @@ static const struct option long_options[] = {
 	{"timeout", required_argument, NULL, 'T'},
 	{"gap-us", required_argument, NULL, 'g'},
 	{"backlog", required_argument, NULL, 'k'},
+	{"congestion", required_argument, NULL, 'A'},
 	{0},
 };
 
@@ -412,6 +428,9 @@ static void set_option(int c)
 	case 'k':
 		opt.backlog = atoi(optarg);
 		break;
+	case 'A':
+		opt.congestion = optarg;
+		break;
 	default:
 		exit(2);
 	}
@@ -443,10 +462,11 @@ static int sum_up(uint64_t start_ns)
 #undef X
 	};
 
-	printf("done=%lu failed=%lu begun=%lu tx=%llu rx=%llu held=%lu eof=%lu reset=%lu offloaded=%lu ms=%llu",
+	printf("done=%lu failed=%lu begun=%lu tx=%llu rx=%llu held=%lu eof=%lu reset=%lu offloaded=%lu ms=%llu stall_ms=%llu",
 	       n_done, n_failed, n_begun, n_tx, n_rx, n_held, n_eof, n_reset,
 	       conn_reasons[XTS_REASON_NONE],
-	       (unsigned long long)(io_now_ns() - start_ns) / 1000000);
+	       (unsigned long long)(io_now_ns() - start_ns) / 1000000,
+	       stall_ns / 1000000);
 	for (int i = 1; i < XTS_REASON_COUNT; i++)
 		if (conn_reasons[i])
 			printf(" reason_%s=%lu", names[i], conn_reasons[i]);

@@ -104,21 +104,42 @@ static void test_hostile_blocks_are_ignored(struct host *h)
 	assert_int_equal(host_count(h, tx_retransmits), 0);
 }
 
-static void test_a_long_record_is_cut_by_blocks(struct host *h)
+/* One record of four segments, as if Linux had sent all of them. */
+static struct scoreboard *long_record(struct host *h)
 {
 	struct scoreboard *sb = &open_path(h)->ext->loss.sb;
 
 	host_burst(h, 4);
 	host_advance_ms(h, 40);
-	/* As if Linux had sent all of it. */
 	while (sb->n > 1)
 		sb_trim(sb, M);
 	sb->ring[sb->head].seq = host_flow(h)->snd_una;
 	sb->ring[sb->head].len = 4 * M;
 	expect_sums(h, 0, 0, 0);
+	return sb;
+}
+
+static void test_a_long_record_is_cut_by_blocks(struct host *h)
+{
+	struct scoreboard *sb = long_record(h);
+
 	host_sack(h, 2 * M, 4 * M, 5 * M);
 	expect_sums(h, 1, 0, 0);
 	assert_int_equal(sb->n, 3);
+}
+
+/* Its segments were others than ours would be. */
+static void test_a_block_within_a_segment_cuts_nothing_above_it(struct host *h)
+{
+	struct scoreboard *sb = long_record(h);
+
+	host_sack(h, 2 * M, 2 * M + 1, 3 * M - 1);
+	expect_sums(h, 0, 0, 0);
+	assert_int_equal(sb->n, 2);
+	host_sack(h, 2 * M, 4 * M - 1, 5 * M + 1);
+	expect_sums(h, 1, 0, 0);
+	host_rx(h, (struct seg){.ack = 6 * M});
+	expect_sums(h, 0, 0, 0);
 }
 
 /* The peer gave up what it had SACKed (RFC 2018 section 8). */
@@ -144,6 +165,7 @@ int main(void)
 		T(test_blocks_cover_whole_segments_only),
 		T(test_hostile_blocks_are_ignored),
 		T(test_a_long_record_is_cut_by_blocks),
+		T(test_a_block_within_a_segment_cuts_nothing_above_it),
 		T(test_reneging_is_answered_by_a_time_out),
 	};
 
