@@ -180,6 +180,7 @@ static uint32_t units_here(struct set *s, uint32_t first, uint32_t n, bool mark)
 static bool add(struct set *s, const struct piece *p, const uint8_t *data)
 {
 	uint32_t n = (p->len + UNIT - 1) / UNIT, here, end = p->off + p->len;
+	uint32_t last = p->off / UNIT + n;
 
 	if (end > FP_FRAME_MAX - p->hdr || (p->more && p->len % UNIT) ||
 	    (s->total && end > s->total) ||
@@ -188,7 +189,8 @@ static bool add(struct set *s, const struct piece *p, const uint8_t *data)
 	here = units_here(s, p->off / UNIT, n, false);
 	if (here == n)
 		return true; /* again */
-	if (here)
+	/* Overlaps, or is the last one and others lie behind it. */
+	if (here || (!p->more && units_here(s, last, UNITS - last, false)))
 		return false;
 	units_here(s, p->off / UNIT, n, true);
 	s->units += n;
@@ -198,8 +200,7 @@ static bool add(struct set *s, const struct piece *p, const uint8_t *data)
 	if (p->off == 0)
 		memcpy(s->frame, data, p->hdr);
 	memcpy(s->frame + p->hdr + p->off, p->data, p->len);
-	/* Pieces beyond the end came before the last one did. */
-	return !s->total || s->units <= (s->total + UNIT - 1) / UNIT;
+	return true;
 }
 
 static void finish(struct set *s)

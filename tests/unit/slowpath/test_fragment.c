@@ -202,6 +202,26 @@ static void test_pieces_that_make_no_sense_are_dropped(void **state)
 	fragments_free(fr);
 }
 
+/* A piece behind the end does not stand for one that is missing. */
+static void test_a_piece_behind_the_end_ends_the_datagram(void **state)
+{
+	struct fragments *fr = fragments_new();
+	const uint8_t *whole;
+	struct cut c;
+	uint32_t len, i, v6;
+
+	for (v6 = 0; v6 < 2; v6++) {
+		segment_of(&c, v6, 780);
+		cut_piece(&c, 640, 160, true);	/* behind ... */
+		cut_piece(&c, 320, 160, false); /* ... what is the last one */
+		cut_piece(&c, 0, 160, true);	/* 160 to 320 is missing */
+		for (i = 0; i < 3; i++)
+			assert_int_equal(give(fr, &c, i, NOW, &whole, &len),
+					 FRAGMENT_KEPT);
+	}
+	fragments_free(fr);
+}
+
 static void test_half_a_datagram_is_forgotten(void **state)
 {
 	struct fragments *fr = fragments_new();
@@ -248,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_pieces_in_any_order_make_the_segment),
 		cmocka_unit_test(test_overlap_ends_the_datagram),
 		cmocka_unit_test(test_pieces_that_make_no_sense_are_dropped),
+		cmocka_unit_test(test_a_piece_behind_the_end_ends_the_datagram),
 		cmocka_unit_test(test_half_a_datagram_is_forgotten),
 		cmocka_unit_test(test_congestion_on_one_piece_is_on_the_whole),
 	};
