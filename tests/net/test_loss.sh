@@ -67,9 +67,9 @@ one_frame() {
 any_frame() {
 	local drop='ether type { ip, ip6 } meta l4proto tcp numgen random mod 1000 < 15 counter drop'
 	wire "$drop" "$drop"
-	run "1.5 % of all frames lost, both ways at once" 8 7 "$1" \
+	run "1.5 % of all frames lost, both ways at once" 8 5 "$1" \
 		--bytes 300000 --message 20000
-	run "1.5 % of all frames lost, messages in turn" 40 38 "$1" --rpc \
+	run "1.5 % of all frames lost, messages in turn" 40 30 "$1" --rpc \
 		--bytes 20000 --message 2000
 	figure "frames lost: $(lost to_peer) to the peer," \
 		"$(lost to_server) to the server"
