@@ -444,6 +444,18 @@ void host_burst(struct host *h, uint32_t n)
 			  host_flow(h)->rcv_nxt - h->irs);
 }
 
+struct flow *host_open_path(struct host *h)
+{
+	struct flow *f = host_flow(h);
+
+	f->sack = true;
+	host_burst(h, 2);
+	host_advance_ms(h, 40);
+	host_rx(h, (struct seg){.ack = 2 * HOST_MSS});
+	assert_int_equal(f->srtt8_us / 8, 40000);
+	return f;
+}
+
 void host_sack(struct host *h, uint32_t ack, uint32_t start, uint32_t end)
 {
 	host_rx(h, (struct seg){.ack = ack,

@@ -111,6 +111,8 @@ bool host_tx(struct host *h, struct seg *s);  /* what was sent; checked */
 #define expect_tx(h, s_, l_, a_) expect_tx_at(h, s_, l_, a_, __FILE__, __LINE__)
 /* Send @n full segments and look at them. */
 void host_burst(struct host *h, uint32_t n);
+/* A path of 40 ms with SACK: two segments sent and acknowledged. */
+struct flow *host_open_path(struct host *h);
 /* An ACK with one SACK block, in bytes. */
 void host_sack(struct host *h, uint32_t ack, uint32_t start, uint32_t end);
 struct seg expect_tx_at(struct host *h, uint32_t seq, uint32_t len,

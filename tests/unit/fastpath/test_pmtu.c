@@ -5,18 +5,6 @@
 #define M HOST_MSS
 
 /* A flow with SACK and a round trip of 40 ms. */
-static struct flow *open_path(struct host *h)
-{
-	struct flow *f = host_flow(h);
-
-	f->sack = true;
-	host_burst(h, 2);
-	host_advance_ms(h, 40);
-	host_rx(h, (struct seg){.ack = 2 * M});
-	assert_int_equal(f->srtt8_us / 8, 40000);
-	return f;
-}
-
 static void set_mss(struct host *h, uint32_t mss)
 {
 	struct fp_msg *m = host_fp(h, FP_CMD_SET_MSS);
@@ -28,7 +16,7 @@ static void set_mss(struct host *h, uint32_t mss)
 
 static void test_what_is_too_long_goes_again_in_pieces(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t cwnd = f->cwnd;
 
 	host_burst(h, 2);
@@ -48,7 +36,7 @@ static void test_what_is_too_long_goes_again_in_pieces(struct host *h)
 
 static void test_what_was_sacked_stays(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 2);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M, 4 * M);
@@ -61,7 +49,7 @@ static void test_what_was_sacked_stays(struct host *h)
 /* tcp_mtu_probing 1: the third time-out in a row is no accident. */
 static void test_black_hole_is_found(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t i;
 	struct seg s;
 
@@ -79,7 +67,7 @@ static void test_black_hole_is_found(struct host *h)
 
 static void test_mtu_is_not_probed_unless_asked(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_burst(h, 3);
 	host_advance_ms(h, 10000);

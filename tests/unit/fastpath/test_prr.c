@@ -5,22 +5,10 @@
 #define M HOST_MSS
 
 /* A flow with SACK and a round trip of 40 ms. */
-static struct flow *open_path(struct host *h)
-{
-	struct flow *f = host_flow(h);
-
-	f->sack = true;
-	host_burst(h, 2);
-	host_advance_ms(h, 40);
-	host_rx(h, (struct seg){.ack = 2 * M});
-	assert_int_equal(f->srtt8_us / 8, 40000);
-	return f;
-}
-
 /* cwnd comes down to ssthresh, one segment out for two delivered. */
 static void test_recovery_ends_with_cwnd_at_ssthresh(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t i, sent = 0, ssthresh;
 	struct seg s;
 
@@ -50,7 +38,7 @@ static void test_recovery_ends_with_cwnd_at_ssthresh(struct host *h)
 static void
 test_first_retransmission_leaves_whatever_is_in_flight(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 8);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M, 6 * M);
@@ -60,7 +48,7 @@ test_first_retransmission_leaves_whatever_is_in_flight(struct host *h)
 /* RFC 3522: the acknowledgment echoes a stamp of before the retransmission. */
 static void test_eifel_undoes_a_needless_recovery(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t cwnd = f->cwnd, ssthresh = f->ssthresh, stamp;
 
 	if (!h->v.ts)
@@ -81,7 +69,7 @@ static void test_eifel_undoes_a_needless_recovery(struct host *h)
 /* RFC 2883: every retransmission was a duplicate. */
 static void test_dsack_undoes_a_needless_recovery(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t cwnd = f->cwnd;
 
 	host_burst(h, 8);
@@ -126,7 +114,7 @@ static void test_ece_reduces_once_a_window(struct host *h)
 	uint32_t cwnd;
 	struct seg s;
 
-	f = open_path(h);
+	f = host_open_path(h);
 	f->ecn = true;
 	cwnd = f->cwnd;
 	host_burst(h, 4);

@@ -5,23 +5,11 @@
 #define M HOST_MSS
 
 /* A flow with SACK and a round trip of 40 ms. */
-static struct flow *open_path(struct host *h)
-{
-	struct flow *f = host_flow(h);
-
-	f->sack = true;
-	host_burst(h, 2);
-	host_advance_ms(h, 40);
-	host_rx(h, (struct seg){.ack = 2 * M});
-	assert_int_equal(f->srtt8_us / 8, 40000);
-	return f;
-}
-
 /* Section 6.2: lost if one sent later has arrived; without reordering seen,
  * three SACKed segments leave no doubt. */
 static void test_three_sacked_segments_begin_recovery(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_burst(h, 8);
 	host_advance_ms(h, 40);
@@ -41,7 +29,7 @@ static void test_three_sacked_segments_begin_recovery(struct host *h)
 static void
 test_one_sacked_segment_waits_for_the_reordering_window(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 2);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M, 4 * M);
@@ -55,7 +43,7 @@ test_one_sacked_segment_waits_for_the_reordering_window(struct host *h)
 /* Two holes, each repaired once: several losses in one window. */
 static void test_many_losses_are_repaired_in_one_round_trip(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_burst(h, 8);
 	host_advance_ms(h, 40);
@@ -74,7 +62,7 @@ static void test_many_losses_are_repaired_in_one_round_trip(struct host *h)
 /* Section 3: a lost retransmission is found, too. */
 static void test_lost_retransmission_is_found_without_a_time_out(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 8);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M, 8 * M);
@@ -91,7 +79,7 @@ static void test_lost_retransmission_is_found_without_a_time_out(struct host *h)
 
 static void test_reordering_widens_the_threshold(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_burst(h, 8);
 	host_sack(h, 2 * M, 8 * M, 9 * M);
@@ -103,7 +91,7 @@ static void test_reordering_widens_the_threshold(struct host *h)
 /* Section 6.2 step 4: D-SACKs widen the reordering window, a step a round. */
 static void test_dsack_widens_the_reordering_window(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	f->ext->loss.reord_seen = 1;
 	f->ext->loss.total_retrans = 5;
@@ -118,7 +106,7 @@ static void test_dsack_widens_the_reordering_window(struct host *h)
 /* Section 7.2 and 7.3: after two round trips the last segment again. */
 static void test_tail_loss_is_probed(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_burst(h, 4);
 	host_advance_ms(h, 80);
@@ -136,7 +124,7 @@ static void test_tail_loss_is_probed(struct host *h)
 
 static void test_probe_takes_new_data_if_there_are_any(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	f->cwnd = 2 * M;
 	host_send(h, 3 * M);
@@ -151,7 +139,7 @@ static void test_probe_takes_new_data_if_there_are_any(struct host *h)
 /* Section 7.4.2: the probe repaired a loss that nobody would have seen. */
 static void test_probe_that_repairs_reduces_cwnd(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t cwnd = f->cwnd;
 
 	host_burst(h, 4);
@@ -166,7 +154,7 @@ static void test_probe_that_repairs_reduces_cwnd(struct host *h)
 
 static void test_probe_that_was_needless_does_not(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	uint32_t cwnd = f->cwnd;
 
 	host_burst(h, 4);

@@ -5,18 +5,6 @@
 #define M HOST_MSS
 
 /* A flow with SACK and a round trip of 40 ms. */
-static struct flow *open_path(struct host *h)
-{
-	struct flow *f = host_flow(h);
-
-	f->sack = true;
-	host_burst(h, 2);
-	host_advance_ms(h, 40);
-	host_rx(h, (struct seg){.ack = 2 * M});
-	assert_int_equal(f->srtt8_us / 8, 40000);
-	return f;
-}
-
 static void rto(struct host *h, uint32_t ms)
 {
 	uint32_t i;
@@ -149,7 +137,7 @@ static void test_rto_stays_200_ms_above_a_steady_round_trip(struct host *h)
 /* RFC 2861, tcp_slow_start_after_idle. */
 static void test_cwnd_decays_while_idle(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 	struct seg s;
 
 	f->cwnd = 80 * M;
@@ -170,7 +158,7 @@ static void test_cwnd_decays_while_idle(struct host *h)
 /* A segment that was alone is probed for before cwnd is cut. */
 static void test_lone_segment_is_probed_first(struct host *h)
 {
-	struct flow *f = open_path(h);
+	struct flow *f = host_open_path(h);
 
 	host_send(h, 100);
 	expect_tx(h, 2 * M, 100, 0);

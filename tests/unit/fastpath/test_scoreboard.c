@@ -5,18 +5,6 @@
 #define M HOST_MSS
 
 /* A flow with SACK and a round trip of 40 ms. */
-static struct flow *open_path(struct host *h)
-{
-	struct flow *f = host_flow(h);
-
-	f->sack = true;
-	host_burst(h, 2);
-	host_advance_ms(h, 40);
-	host_rx(h, (struct seg){.ack = 2 * M});
-	assert_int_equal(f->srtt8_us / 8, 40000);
-	return f;
-}
-
 static void expect_sums(struct host *h, uint32_t sacked, uint32_t lost,
 			uint32_t retrans)
 {
@@ -66,7 +54,7 @@ static void test_ring_grows_and_becomes_small_again(struct host *h)
 /* RFC 2018 section 5: "turned on" for the segments that a block covers. */
 static void test_blocks_cover_whole_segments_only(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 4);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M + 1, 5 * M - 1);
@@ -94,7 +82,7 @@ static void test_hostile_blocks_are_ignored(struct host *h)
 	};
 	uint32_t i;
 
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 4);
 	host_advance_ms(h, 40);
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -107,7 +95,7 @@ static void test_hostile_blocks_are_ignored(struct host *h)
 /* One record of four segments, as if Linux had sent all of them. */
 static struct scoreboard *long_record(struct host *h)
 {
-	struct scoreboard *sb = &open_path(h)->ext->loss.sb;
+	struct scoreboard *sb = &host_open_path(h)->ext->loss.sb;
 
 	host_burst(h, 4);
 	host_advance_ms(h, 40);
@@ -145,7 +133,7 @@ static void test_a_block_within_a_segment_cuts_nothing_above_it(struct host *h)
 /* The peer gave up what it had SACKed (RFC 2018 section 8). */
 static void test_reneging_is_answered_by_a_time_out(struct host *h)
 {
-	open_path(h);
+	host_open_path(h);
 	host_burst(h, 4);
 	host_advance_ms(h, 40);
 	host_sack(h, 2 * M, 3 * M, 4 * M);
