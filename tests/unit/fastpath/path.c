@@ -417,6 +417,20 @@ uint64_t path_goodput(struct path *p, uint64_t ns)
 	return (uint64_t)((double)(p->delivered - before) * 1e9 / (double)ns);
 }
 
+double path_share(struct path *const *p, uint64_t join_ns, uint64_t from_ns,
+		  uint64_t until_ns)
+{
+	uint64_t a, b;
+
+	path_run(p, 1, join_ns);
+	p[1]->now_ns = join_ns;
+	path_run(p, 2, from_ns);
+	a = p[0]->delivered;
+	b = p[1]->delivered;
+	path_run(p, 2, until_ns);
+	return (double)(p[0]->delivered - a) / (double)(p[1]->delivered - b);
+}
+
 /* ---- making ---- */
 
 static struct path *make(const struct cc_ops *ops, uint32_t mss, uint32_t segs)

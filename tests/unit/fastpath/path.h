@@ -96,6 +96,10 @@ void path_run(struct path *const *p, unsigned int n, uint64_t until_ns);
 void path_go(struct path *p, uint64_t ns);
 /* Bytes a second delivered while running for @ns. */
 uint64_t path_goodput(struct path *p, uint64_t ns);
+/* Two senders of one link, the second from @join_ns on: what the first carries
+ * between @from_ns and @until_ns, divided by what the second does. */
+double path_share(struct path *const *p, uint64_t join_ns, uint64_t from_ns,
+		  uint64_t until_ns);
 /* Bytes in the queue now. */
 uint64_t link_queue(const struct link *l, uint64_t now_ns);
 
