@@ -20,11 +20,11 @@
 #include "slowpath/conn.h"
 #include "slowpath/log.h"
 #include "slowpath/program.h"
+#include "slowpath/sysctl.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -57,19 +57,7 @@ void large_destroy(struct large_set *l)
 	slots_destroy(&l->areas);
 }
 
-static bool read_numbers(const char *path, unsigned long *v, int n)
-{
-	FILE *file = fopen(path, "re");
-	bool ok = file != NULL;
-
-	for (int i = 0; ok && i < n; i++)
-		ok = fscanf(file, "%lu", &v[i]) == 1;
-	if (file)
-		fclose(file);
-	return ok;
-}
-
-static uint32_t power_of_two_below(unsigned long n)
+static uint32_t power_of_two_below(unsigned int n)
 {
 	uint32_t size = XTS_BUF_MAX;
 
@@ -80,14 +68,10 @@ static uint32_t power_of_two_below(unsigned long n)
 
 uint32_t large_limit(void)
 {
-	unsigned long rmem[3], moderate = 1;
-
-	read_numbers("/proc/sys/net/ipv4/tcp_moderate_rcvbuf", &moderate, 1);
-	if (!moderate)
+	if (!sysctl_once("/proc/sys/net/ipv4/tcp_moderate_rcvbuf", 1))
 		return 0;
-	if (!read_numbers("/proc/sys/net/ipv4/tcp_rmem", rmem, 3))
-		return XTS_BUF_MAX;
-	return power_of_two_below(rmem[2]);
+	return power_of_two_below(
+		sysctl_once("/proc/sys/net/ipv4/tcp_rmem", XTS_BUF_MAX));
 }
 
 /* The program chose its buffers' sizes. */

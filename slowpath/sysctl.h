@@ -18,5 +18,7 @@ void sysctl_open(struct sysctl *s, const char *path);
 void sysctl_close(struct sysctl *s);
 /* At most a second old. */
 unsigned int sysctl_value(struct sysctl *s, uint64_t now_ns);
+/* As it is now; @otherwise: this kernel has none. */
+unsigned int sysctl_once(const char *path, unsigned int otherwise);
 
 #endif
