@@ -14,6 +14,7 @@
  * that Linux stopped counting. Without an answer in time it is the shadow's.
  */
 #include "libsock/service.h"
+#include "libsock/tcp_info.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,26 +49,6 @@ static struct xctx *lock_offloaded(struct xsock *s)
 }
 
 /* ---- TCP_INFO ----------------------------------------------------------- */
-
-/* The kernel's struct tcp_info goes on where libc's ends; a newer kernel's goes
- * on further. */
-struct long_info {
-	struct tcp_info base;
-	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
-	uint32_t segs_out, segs_in;
-	uint32_t notsent_bytes;
-	uint32_t min_rtt, data_segs_in, data_segs_out;
-	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
-	uint32_t delivered, delivered_ce;
-	uint64_t bytes_sent, bytes_retrans;
-	uint32_t dsack_dups, reord_seen;
-	uint32_t rcv_ooopack;
-	uint32_t snd_wnd, rcv_wnd, rehash;
-	uint16_t total_rto, total_rto_recoveries;
-	uint32_t total_rto_time;
-};
-static_assert(offsetof(struct long_info, pacing_rate) == 104, "libc's part");
-static_assert(offsetof(struct long_info, total_rto) == 240, "kernel's layout");
 
 static uint8_t u8(uint32_t v)
 {

@@ -47,6 +47,7 @@
  * Read first: tcp(7), Documentation of CRIU "TCP connection", sock_diag(7).
  */
 #include "slowpath/snapshot.h"
+#include "libsock/tcp_info.h"
 
 #include <errno.h>
 #include <linux/inet_diag.h>
@@ -67,23 +68,6 @@
 #define SNAP_OPT_USEC_TS 64u
 #define SNAP_SSTHRESH_NONE (1u << 30)
 
-/* The kernel's struct tcp_info goes on where libc's ends. */
-struct info {
-	struct tcp_info base;
-	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
-	uint32_t segs_out, segs_in;
-	uint32_t notsent_bytes;
-	uint32_t min_rtt, data_segs_in, data_segs_out;
-	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
-	uint32_t delivered, delivered_ce;
-	uint64_t bytes_sent, bytes_retrans;
-	uint32_t dsack_dups, reord_seen;
-	uint32_t rcv_ooopack;
-	uint32_t snd_wnd;
-};
-static_assert(offsetof(struct info, pacing_rate) == 104, "libc's part");
-static_assert(offsetof(struct info, rcv_ooopack) == 224, "kernel's layout");
-
 static int opt_int(int fd, int level, int name, int *val)
 {
 	socklen_t len = sizeof(*val);
@@ -94,16 +78,16 @@ static int opt_int(int fd, int level, int name, int *val)
 /* ---- is it one that could be offloaded ------------------------------------
  */
 
-static bool info_get(int fd, struct info *i)
+static bool info_get(int fd, struct long_info *i)
 {
 	socklen_t len = sizeof(*i);
 
 	memset(i, 0, sizeof(*i));
 	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, i, &len) &&
-	       len == sizeof(*i);
+	       len >= offsetof(struct long_info, rcv_wnd);
 }
 
-static enum xts_reason options_check(int fd, const struct info *i)
+static enum xts_reason options_check(int fd, const struct long_info *i)
 {
 	static _Atomic bool ao_unknown; /* to this kernel: asked once */
 	char ulp[16] = "";
@@ -123,7 +107,7 @@ static enum xts_reason options_check(int fd, const struct info *i)
 	return XTS_REASON_NONE;
 }
 
-static enum xts_reason established_check(int fd, struct info *i)
+static enum xts_reason established_check(int fd, struct long_info *i)
 {
 	if (!info_get(fd, i))
 		return XTS_REASON_REPAIR;
@@ -134,7 +118,7 @@ static enum xts_reason established_check(int fd, struct info *i)
 	return XTS_REASON_NONE;
 }
 
-static enum xts_reason state_check(int fd, struct info *i)
+static enum xts_reason state_check(int fd, struct long_info *i)
 {
 	enum xts_reason reason = established_check(fd, i);
 
@@ -197,7 +181,7 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key)
 	union addr local = {0}, peer = {0};
 	socklen_t llen = sizeof(local), plen = sizeof(peer);
 	enum xts_reason reason;
-	struct info i;
+	struct long_info i;
 
 	memset(key, 0, sizeof(*key));
 	/* TCP_INFO and the addresses' family tell the rest. */
@@ -238,7 +222,7 @@ static bool urgent_waits(int fd)
 }
 
 /* Receive memory is in use though the receive queue is empty, or may be. */
-static bool out_of_order_waits(int fd, const struct info *i, uint32_t rcv,
+static bool out_of_order_waits(int fd, const struct long_info *i, uint32_t rcv,
 			       enum snapshot_gap gap)
 {
 	uint32_t mem[16] = {0}; /* SK_MEMINFO_*: the first is rmem_alloc */
@@ -276,8 +260,8 @@ static enum xts_reason receive_queue_copy(int fd, uint8_t *rx, uint32_t rcv)
 }
 
 static enum xts_reason queues_check(int fd, uint32_t buf_size,
-				    const struct info *i, enum snapshot_gap gap,
-				    struct queues *q)
+				    const struct long_info *i,
+				    enum snapshot_gap gap, struct queues *q)
 {
 	int rcv, snd;
 
@@ -425,7 +409,7 @@ bool snapshot_numbers(int fd, uint32_t *rcv_nxt, uint32_t *snd_una)
  */
 
 /* After repair mode: what TCP_INFO says. */
-static void info_apply(const struct info *i, struct flow_params *p)
+static void info_apply(const struct long_info *i, struct flow_params *p)
 {
 	const struct tcp_info *b = &i->base;
 	uint32_t unsent = i->notsent_bytes;
@@ -483,7 +467,7 @@ enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 {
 	enum xts_reason reason;
 	struct queues q;
-	struct info i;
+	struct long_info i;
 
 	/* What can't change any more snapshot_key() has looked at. */
 	reason = established_check(fd, &i);
@@ -530,7 +514,7 @@ int snapshot_unacked(int fd)
 
 int snapshot_mss(int fd)
 {
-	struct info i;
+	struct long_info i;
 
 	return info_get(fd, &i) ? (int)i.base.tcpi_snd_mss : -EINVAL;
 }
