@@ -221,29 +221,28 @@ void remnant_late(struct daemon *d, struct remnant *l)
 	HASH_ADD(hh, d->late, key, sizeof(l->key), l);
 }
 
-/* ns until the next one, -1: none */
-static int64_t reclaim_late(struct daemon *d, uint32_t now)
+/* Its time is over, unless Linux still has the socket: then it waits on. */
+static void reclaim(struct daemon *d, struct remnant *l, uint32_t now)
 {
-	struct remnant *l;
-
-	for (unsigned int n = 0; (l = d->late) != NULL; n++) {
-		/* as below: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		int32_t left = (int32_t)(l->check_at_s - now);
-
-		if (left > 0)
-			return left * INT64_C(1000000000);
-		if (n == REMNANT_BATCH)
-			return 0;
-		remnant_free(d, l);
+	if (!l->late) {
+		if (snapshot_exists(d->diag_fd, &l->key, d->tap_index)) {
+			HASH_DELETE(hh, d->remnants, l);
+			l->check_at_s = now + REMNANT_CHECK_S;
+			HASH_ADD(hh, d->remnants, key, sizeof(l->key), l);
+			return;
+		}
+		d->count.remnant_reclaimed++;
 	}
-	return -1;
+	remnant_free(d, l);
 }
 
-static int64_t reclaim_checked(struct daemon *d, uint32_t now)
+/* Those of a table whose time has come. ns until the next one, -1: none */
+static int64_t reclaim_due(struct daemon *d, struct remnant *const *table,
+			   uint32_t now)
 {
 	struct remnant *l;
 
-	for (unsigned int n = 0; (l = d->remnants) != NULL; n++) {
+	for (unsigned int n = 0; (l = *table) != NULL; n++) {
 		/* uthash moves the table's head when it goes. */
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		int32_t left = (int32_t)(l->check_at_s - now);
@@ -252,14 +251,7 @@ static int64_t reclaim_checked(struct daemon *d, uint32_t now)
 			return left * INT64_C(1000000000);
 		if (n == REMNANT_BATCH)
 			return 0;
-		if (snapshot_exists(d->diag_fd, &l->key, d->tap_index)) {
-			HASH_DELETE(hh, d->remnants, l);
-			l->check_at_s = now + REMNANT_CHECK_S;
-			HASH_ADD(hh, d->remnants, key, sizeof(l->key), l);
-			continue;
-		}
-		remnant_free(d, l);
-		d->count.remnant_reclaimed++;
+		reclaim(d, l, now);
 	}
 	return -1;
 }
@@ -267,8 +259,8 @@ static int64_t reclaim_checked(struct daemon *d, uint32_t now)
 int64_t remnant_reclaim(struct daemon *d)
 {
 	uint32_t now = daemon_now_s();
-	int64_t late_ns = reclaim_late(d, now);
-	int64_t next_ns = reclaim_checked(d, now);
+	int64_t late_ns = reclaim_due(d, &d->late, now);
+	int64_t next_ns = reclaim_due(d, &d->remnants, now);
 
 	if (next_ns < 0 || (late_ns >= 0 && late_ns < next_ns))
 		return late_ns;
