@@ -152,8 +152,18 @@ testbed_up_impaired() {
 	testbed_hosts
 }
 
-impair_start() {
+# await_ready NAME FIFO LOG: until the program writes "ready" into the fifo.
+await_ready() {
 	local word
+	read -r -t 20 word <"$2" || word=
+	rm -f "$2"
+	[ "$word" = ready ] && return 0
+	echo "$1 did not start:" >&2
+	cat "$3" >&2
+	return 1
+}
+
+impair_start() {
 	mkfifo "$TB_DIR/impair.ready"
 	# Not in_mid: a function's pid would be that of a shell around it.
 	# shellcheck disable=SC2086
@@ -165,13 +175,7 @@ impair_start() {
 		2>"$TB_DIR/impair.log" &
 	IMPAIR_PID=$!
 	testbed_own $IMPAIR_PID
-	read -r -t 20 word <"$TB_DIR/impair.ready" || word=
-	rm -f "$TB_DIR/impair.ready"
-	if [ "$word" != ready ]; then
-		echo "impair did not start:" >&2
-		cat "$TB_DIR/impair.log" >&2
-		return 1
-	fi
+	await_ready impair "$TB_DIR/impair.ready" "$TB_DIR/impair.log"
 }
 
 impair_tell() { "$BUILD/bench/impair" --tell "$TB_DIR/impair.control" "$@"; }
@@ -211,7 +215,6 @@ server_address_none() {
 }
 
 daemon_start() {
-	local word
 	mkfifo "$TB_DIR/ready.$$"
 	# Not in_server: a function's pid would be that of a shell around it.
 	# shellcheck disable=SC2086
@@ -222,13 +225,7 @@ daemon_start() {
 		2>"$TB_DIR/daemon.log" &
 	DAEMON_PID=$!
 	testbed_own $DAEMON_PID
-	read -r -t 20 word <"$TB_DIR/ready.$$" || word=
-	rm -f "$TB_DIR/ready.$$"
-	if [ "$word" != ready ]; then
-		echo "tas-xdp did not start:" >&2
-		cat "$TB_DIR/daemon.log" >&2
-		return 1
-	fi
+	await_ready tas-xdp "$TB_DIR/ready.$$" "$TB_DIR/daemon.log" || return 1
 	in_peer ip neigh flush dev p0
 }
 
