@@ -35,11 +35,6 @@
 #define OFF_TSVAL 24
 #define OFF_TSECR 28
 
-#define FLAG_PSH 0x08
-#define FLAG_ACK 0x10
-#define FLAG_ECE 0x40
-#define FLAG_CWR 0x80
-
 #define OPTIONS_MAX 40u
 #define SACK_HEAD 4u /* NOP, NOP, kind, length */
 /* Segments shorter than this are for data alone. */
@@ -208,7 +203,7 @@ tx_write(struct fp_core *c, struct flow *f, struct queue_frame *q, uint32_t seq,
 	th[OFF_FLAGS] = flags;
 	put16(th + OFF_WIN, win);
 	/* ACK is in the template's sum. */
-	hdr_sum = (uint64_t)f->tcp_sum + ip_len + htons(flags & ~FLAG_ACK) +
+	hdr_sum = (uint64_t)f->tcp_sum + ip_len + htons(flags & ~SEG_FLAG_ACK) +
 		  seq + ack + win;
 	if (ts) {
 		tsval = htonl(c->now_ms + f->ts_offset);
@@ -297,7 +292,7 @@ static noinline void tx_build(struct fp_core *c, struct flow *f,
 	if (f->sack && (r->n || r->duplicate) && len < room)
 		tx_report(f, &o, room - len);
 	if (f->ece)
-		flags |= FLAG_ECE;
+		flags |= SEG_FLAG_ECE;
 	tx_write(c, f, q, seq, off, len, flags, o.len ? &o : NULL, f->hdr_len,
 		 v6, f->timestamps);
 }
@@ -344,7 +339,7 @@ noinline bool tx_ack(struct fp_core *c, struct flow *f)
 
 	if (!tx_frame(c, &q))
 		return false;
-	tx_build(c, f, &q, f->snd_nxt + f->snd_fin, 0, 0, FLAG_ACK);
+	tx_build(c, f, &q, f->snd_nxt + f->snd_fin, 0, 0, SEG_FLAG_ACK);
 	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	COUNT(c, tx_acks);
@@ -357,7 +352,7 @@ bool tx_probe(struct fp_core *c, struct flow *f)
 
 	if (!tx_frame(c, &q))
 		return false;
-	tx_build(c, f, &q, f->snd_una - 1, 0, 0, FLAG_ACK);
+	tx_build(c, f, &q, f->snd_una - 1, 0, 0, SEG_FLAG_ACK);
 	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	COUNT(c, tx_probes);
@@ -370,7 +365,7 @@ bool tx_probe(struct fp_core *c, struct flow *f)
 bool tx_new(struct fp_core *c, struct flow *f, uint32_t len)
 {
 	struct loss *l = &f->ext->loss;
-	uint8_t flags = FLAG_ACK;
+	uint8_t flags = SEG_FLAG_ACK;
 	struct queue_frame q;
 
 	if (!tx_frame(c, &q))
@@ -384,10 +379,10 @@ bool tx_new(struct fp_core *c, struct flow *f, uint32_t len)
 		return false;
 	}
 	if (len == flow_unsent(f))
-		flags |= FLAG_PSH;
+		flags |= SEG_FLAG_PSH;
 	if (l->cwr) {
 		l->cwr = false;
-		flags |= FLAG_CWR;
+		flags |= SEG_FLAG_CWR;
 	}
 	tx_build(c, f, &q, f->snd_nxt, f->snd_nxt - f->snd_una, len, flags);
 	tx_submit(c, &q);
@@ -413,7 +408,7 @@ bool tx_again(struct fp_core *c, struct flow *f, uint32_t i)
 		r = sb_at(sb, i);
 	len = r->len < max ? r->len : max;
 	tx_build(c, f, &q, r->seq, r->seq - f->snd_una, len,
-		 FLAG_ACK | FLAG_PSH);
+		 SEG_FLAG_ACK | SEG_FLAG_PSH);
 	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	loss_resent(c, f, i);
@@ -662,7 +657,8 @@ static bool tx_one_other(struct fp_core *c, struct flow *f)
 		c->q->ops->tx_abandon(c->q, &q);
 		return false;
 	}
-	tx_build(c, f, &q, f->snd_nxt, 0, f->tx_len, FLAG_ACK | FLAG_PSH);
+	tx_build(c, f, &q, f->snd_nxt, 0, f->tx_len,
+		 SEG_FLAG_ACK | SEG_FLAG_PSH);
 	tx_submit(c, &q);
 	tx_one_sent(c, f, f->tx_len);
 	return true;
@@ -708,8 +704,8 @@ tx_one(struct fp_core *c, struct flow *f, uint32_t len)
 		c->q->ops->tx_abandon(c->q, &q);
 		return tx_flow_any(c, f);
 	}
-	tx_write(c, f, &q, f->snd_nxt, 0, len, FLAG_ACK | FLAG_PSH, NULL,
-		 FLOW_HDR_HOT, false, true);
+	tx_write(c, f, &q, f->snd_nxt, 0, len, SEG_FLAG_ACK | SEG_FLAG_PSH,
+		 NULL, FLOW_HDR_HOT, false, true);
 	tx_submit(c, &q);
 	tx_one_sent(c, f, len);
 	return true;
