@@ -253,7 +253,7 @@ static bool undo_dsack(struct fp_core *c, struct flow *f)
 
 	if (!l->may_undo || l->undo_retrans)
 		return false;
-	if (l->reo_wnd_persist < 16)
+	if (l->reo_wnd_persist < REO_PERSIST)
 		l->reo_wnd_persist++;
 	cwnd_undo(c, f, false);
 	return true;

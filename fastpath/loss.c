@@ -75,10 +75,8 @@ void loss_record(struct fp_core *c, struct flow *f)
 		l->snd_sml = f->snd_nxt;
 	/* Linux sent it, nobody knows when. */
 	r->flags = f->sent_ns ? SENT_APP_LIMITED : SENT_APP_LIMITED | SENT_EVER;
-	if (!f->rto_at) {
-		l->timer = LOSS_RTO;
-		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
-	}
+	if (!f->rto_at)
+		loss_timer_set(c, f, LOSS_RTO, c->now_ns + loss_rto_ns(f));
 }
 
 void loss_timer_set(struct fp_core *c, struct flow *f, enum loss_timer kind,
@@ -110,6 +108,16 @@ bool loss_sent(struct fp_core *c, struct flow *f, uint32_t len)
 	return true;
 }
 
+void loss_stamp(struct fp_core *c, struct flow *f)
+{
+	struct loss *l = &f->ext->loss;
+
+	if (l->retrans_ns)
+		return;
+	l->retrans_ns = c->now_ns;
+	l->retrans_ts = c->now_ms + f->ts_offset;
+}
+
 void loss_resent(struct fp_core *c, struct flow *f, uint32_t i)
 {
 	struct loss *l = &f->ext->loss;
@@ -119,20 +127,15 @@ void loss_resent(struct fp_core *c, struct flow *f, uint32_t i)
 	rate_sent(c, f, r);
 	if (loss_reducing(l))
 		l->prr_out += r->len;
-	if (!l->retrans_ns) {
-		l->retrans_ns = c->now_ns;
-		l->retrans_ts = c->now_ms + f->ts_offset;
-	}
+	loss_stamp(c, f);
 	if (l->undo_retrans < 0)
 		l->undo_retrans = 0;
 	l->undo_retrans++;
 	l->total_retrans++;
 	l->bytes_retrans += r->len;
 	/* After a time-out it was set, backed off, already. */
-	if (i == 0 && l->timer != LOSS_REO && l->state != CC_LOSS) {
-		l->timer = LOSS_RTO;
-		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
-	}
+	if (i == 0 && l->timer != LOSS_REO && l->state != CC_LOSS)
+		loss_timer_set(c, f, LOSS_RTO, c->now_ns + loss_rto_ns(f));
 }
 
 /* Cold code has sent: the timers, and what it says about cwnd. */
@@ -147,10 +150,8 @@ void loss_after_send(struct fp_core *c, struct flow *f, bool fresh)
 		l->app_limited = f->ext->delivered + loss_pipe(f);
 	if (fresh && tlp_schedule(c, f, false))
 		return;
-	if (!f->rto_at) {
-		l->timer = LOSS_RTO;
-		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
-	}
+	if (!f->rto_at)
+		loss_timer_set(c, f, LOSS_RTO, c->now_ns + loss_rto_ns(f));
 }
 
 /* ---- round trips ------------------------------------------------------------
@@ -246,15 +247,11 @@ static bool measure(struct fp_core *c, struct flow *f, struct ack *a)
 /* ---- the acknowledgment -----------------------------------------------------
  */
 
-/* A record of which the first @len bytes, perhaps all, are acknowledged. */
-static void ack_record(struct flow *f, struct ack *a, struct sent *r,
-		       uint32_t len)
+/* All of a record is acknowledged. */
+static void ack_record(struct flow *f, struct ack *a, const struct sent *r)
 {
 	struct loss *l = &f->ext->loss;
-	bool whole = len == r->len;
 
-	if (!whole)
-		return;
 	if (r->flags & SENT_EVER) {
 		a->flags |= ACK_RETRANS;
 	} else {
@@ -288,7 +285,8 @@ static void ack_records(struct flow *f, struct ack *a)
 		struct sent *r = sb_at(sb, 0);
 		uint32_t len = r->len < left ? r->len : left;
 
-		ack_record(f, a, r, len);
+		if (len == r->len)
+			ack_record(f, a, r);
 		if (!(r->flags & SENT_SACKED) && f->sack)
 			a->delivered += len;
 		sb_trim(sb, len);
@@ -394,7 +392,7 @@ static void ack_sample(struct fp_core *c, struct flow *f, struct ack *a)
 		f->ext->loss.delivered_ce += a->delivered / f->snd_mss + 1;
 	s->cwnd_limited = rate_cwnd_limited(f);
 	s->maybe_delayed = maybe_delayed(f, a);
-	rate_sample(c, f, a);
+	rate_sample(f, a);
 	if (f->cc->acked)
 		f->cc->acked(f, s);
 }
@@ -431,7 +429,7 @@ void loss_ack(struct fp_core *c, struct flow *f, const struct segment *s,
 
 	ack_begin(c, f, &a);
 	if (f->sack && s->n_sacks)
-		sack_process(c, f, &a);
+		sack_process(f, &a);
 	else
 		memset(f->ext->loss.cache, 0, sizeof(f->ext->loss.cache));
 	if (seq_gt(ack, f->snd_una))

@@ -20,7 +20,6 @@
  */
 #include "fastpath/sender.h"
 
-#define REO_PERSIST 16u	      /* recoveries that a wider window lasts */
 #define TLP_SLACK_US 2000u    /* "+ 2 ms": two of Linux's jiffies */
 #define TLP_DELACK_US 200000u /* the peer may be delaying its ACK */
 

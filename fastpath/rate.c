@@ -17,8 +17,6 @@
  */
 #include "fastpath/sender.h"
 
-#define INIT_CWND_SEGS 10u /* RFC 6928 */
-
 void rate_sent(struct fp_core *c, struct flow *f, struct sent *r)
 {
 	struct loss *l = &f->ext->loss;
@@ -61,13 +59,12 @@ static void rate_keep(struct loss *l, const struct cc_sample *s)
 	l->rate_app_limited = s->app_limited;
 }
 
-void rate_sample(struct fp_core *c, struct flow *f, struct ack *a)
+void rate_sample(struct flow *f, struct ack *a)
 {
 	struct flow_ext *x = f->ext;
 	struct cc_sample *s = &a->sample;
 	uint32_t us, min = loss_min_rtt(&x->loss);
 
-	(void)c;
 	if (x->loss.app_limited && x->delivered > x->loss.app_limited)
 		x->loss.app_limited = 0;
 	if (a->delivered)

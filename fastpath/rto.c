@@ -272,10 +272,7 @@ static void retransmission_timeout(struct fp_core *c, struct flow *f)
 		l->retransmits++;
 	if (f->backoff < UINT8_MAX)
 		f->backoff++;
-	if (!l->retrans_ns) { /* though it may wait for a frame */
-		l->retrans_ns = c->now_ns;
-		l->retrans_ts = c->now_ms + f->ts_offset;
-	}
+	loss_stamp(c, f); /* though it may wait for a frame */
 	loss_timer_set(c, f, LOSS_RTO,
 		       c->now_ns +
 			       clamp_user(f, loss_rto_ns(f), waited_ns(c, f)));
@@ -320,7 +317,7 @@ void loss_timeout(struct fp_core *c, struct flow *f)
  */
 uint64_t loss_idle(struct fp_core *c, struct flow *f)
 {
-	uint32_t init = 10 * f->snd_mss;
+	uint32_t init = INIT_CWND_SEGS * f->snd_mss;
 	uint64_t rto = f->rto_us * 1000ull, due;
 
 	loss_epoch(f);

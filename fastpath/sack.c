@@ -22,31 +22,22 @@
 /* ---- reordering -------------------------------------------------------------
  */
 
+static void reordered_by(struct loss *l, uint32_t segs)
+{
+	if (segs > l->reordering)
+		l->reordering = segs < REORDERING_MAX ? segs : REORDERING_MAX;
+	l->reord_seen++;
+}
+
 void sack_reordered(struct flow *f, uint32_t seq)
 {
 	struct loss *l = &f->ext->loss;
-	uint32_t segs;
 
-	if (!seq_lt(seq, l->fack))
-		return;
-	segs = (l->fack - seq + f->snd_mss - 1) / f->snd_mss;
-	if (segs > l->reordering)
-		l->reordering = segs < REORDERING_MAX ? segs : REORDERING_MAX;
-	l->reord_seen++;
+	if (seq_lt(seq, l->fack))
+		reordered_by(l, (l->fack - seq + f->snd_mss - 1) / f->snd_mss);
 }
 
-static void reno_reordered(struct flow *f)
-{
-	struct loss *l = &f->ext->loss;
-	uint32_t segs = (f->snd_nxt - f->snd_una) / f->snd_mss;
-
-	if (segs > l->reordering)
-		l->reordering = segs < REORDERING_MAX ? segs : REORDERING_MAX;
-	l->reord_seen++;
-}
-
-/* More can't have arrived than was sent, without what is missing. */
-static bool reno_exceeds(struct flow *f)
+bool reno_limit(struct flow *f)
 {
 	struct loss *l = &f->ext->loss;
 	uint32_t out = f->snd_nxt - f->snd_una, hole = l->sb.lost;
@@ -61,19 +52,14 @@ static bool reno_exceeds(struct flow *f)
 	return true;
 }
 
-void reno_limit(struct flow *f)
-{
-	reno_exceeds(f);
-}
-
 void reno_duplicate(struct flow *f, struct ack *a)
 {
 	struct loss *l = &f->ext->loss;
 	uint32_t before = l->reno_sacked;
 
 	l->reno_sacked += f->snd_mss;
-	if (reno_exceeds(f))
-		reno_reordered(f);
+	if (reno_limit(f))
+		reordered_by(l, (f->snd_nxt - f->snd_una) / f->snd_mss);
 	if (l->reno_sacked > before)
 		a->delivered += l->reno_sacked - before;
 }
@@ -90,7 +76,7 @@ void reno_advanced(struct flow *f, struct ack *a, uint32_t acked)
 		l->reno_sacked = 0;
 	else
 		l->reno_sacked -= acked - one;
-	reno_exceeds(f);
+	reno_limit(f);
 }
 
 /* ---- D-SACK -----------------------------------------------------------------
@@ -265,14 +251,13 @@ static void sack_grown(struct flow *f, struct ack *a, struct sack_block b)
 	sack_range(f, a, b, false);
 }
 
-void sack_process(struct fp_core *c, struct flow *f, struct ack *a)
+void sack_process(struct flow *f, struct ack *a)
 {
 	struct loss *l = &f->ext->loss;
 	struct sack_block valid[SEG_SACK_MAX];
 	bool dup = is_dsack(a->s, a->ack);
 	unsigned int i, n = 0;
 
-	(void)c;
 	if (dup)
 		dsack_seen(f, a, a->s->sack[0]);
 	for (i = 0; i < a->s->n_sacks; i++) {

@@ -19,6 +19,8 @@
 
 #define REORDERING_MAX 300u /* segments, as Linux's tcp_max_reordering */
 #define DUP_THRESH 3u
+#define REO_PERSIST 16u	   /* recoveries that RACK's wider window lasts */
+#define INIT_CWND_SEGS 10u /* RFC 6928 */
 
 /* What an acknowledgment is, beside LOSS_DATA and LOSS_WND. */
 enum ack_flags {
@@ -89,17 +91,21 @@ static inline bool sent_after(uint32_t us, uint32_t end, uint32_t us2,
 uint32_t loss_min_rtt(const struct loss *l); /* us; UINT32_MAX: none */
 void loss_timer_set(struct fp_core *c, struct flow *f, enum loss_timer kind,
 		    uint64_t at_ns);
+/* The first retransmission of a series is due: when, for undo and patience. */
+void loss_stamp(struct fp_core *c, struct flow *f);
 /* The retransmission timer, from now or from when the head was sent. */
 void loss_rearm(struct fp_core *c, struct flow *f);
 
 /* ---- sack.c ---- */
-void sack_process(struct fp_core *c, struct flow *f, struct ack *a);
+void sack_process(struct flow *f, struct ack *a);
 /* A hole at @seq was filled by what was sent once: reordering. */
 void sack_reordered(struct flow *f, uint32_t seq);
 /* RFC 6582 with the count of duplicate ACKs as Linux emulates SACK. */
 void reno_duplicate(struct flow *f, struct ack *a);
 void reno_advanced(struct flow *f, struct ack *a, uint32_t acked);
-void reno_limit(struct flow *f);
+/* More can't have arrived than was sent, without what is missing. true: the
+ * count said so. */
+bool reno_limit(struct flow *f);
 
 /* ---- rack.c ---- */
 void rack_delivered(struct flow *f, const struct sent *r, uint32_t now_us);
@@ -132,7 +138,7 @@ uint32_t cwnd_ssthresh_now(const struct flow *f);
 /* ---- rate.c ---- */
 void rate_sent(struct fp_core *c, struct flow *f, struct sent *r);
 void rate_delivered(struct flow *f, struct ack *a, const struct sent *r);
-void rate_sample(struct fp_core *c, struct flow *f, struct ack *a);
+void rate_sample(struct flow *f, struct ack *a);
 /* Have the data sent up to now used cwnd up? */
 void rate_validate(struct fp_core *c, struct flow *f);
 bool rate_cwnd_limited(const struct flow *f);
