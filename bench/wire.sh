@@ -186,7 +186,7 @@ wire_paths() {
 	local loss delay
 	for delay in 0 10 100; do
 		for loss in 0.01 0.1 1 5; do
-			echo "loss $loss $delay 100 4 $((3000 + delay * 10))" \
+			echo "loss $loss $delay 100 4 $((3000 + delay * 70))" \
 				"loss=$loss"
 		done
 	done
