@@ -36,8 +36,8 @@
 #define START_MS                                                               \
 	600u /* time for an order to arrive, also if it is lost once           \
 	      */
-#define CONNECT_S 20u
-#define ANSWER_S 20u /* behind the end */
+#define CONNECT_S 20ull
+#define ANSWER_S 20ull /* behind the end */
 #define CHUNK 65536u
 #define ROUNDS 16 /* calls for one connection before the next has its turn */
 #define EVENTS 64

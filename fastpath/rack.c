@@ -247,6 +247,7 @@ static bool tlp_send(struct fp_core *c, struct flow *f)
 	const struct sent *r;
 	uint32_t n;
 
+	assert(f->snd_mss);
 	l->tlp_retrans = false;
 	n = flow_unsent(f) < f->snd_mss ? flow_unsent(f) : f->snd_mss;
 	if (n && f->snd_nxt - f->snd_una + n <= f->snd_wnd)
@@ -279,19 +280,19 @@ void tlp_acked(struct fp_core *c, struct flow *f, const struct ack *a)
 {
 	struct loss *l = &f->ext->loss;
 	uint32_t other = ACK_ADVANCED | LOSS_DATA | LOSS_WND | ACK_SACKED;
+	bool needless; /* new data, or both copies arrived */
 
 	if (!l->tlp_on || seq_lt(a->ack, l->tlp_end))
 		return;
-	if (!l->tlp_retrans || (a->flags & ACK_DSACK_TLP)) {
-		l->tlp_on = false; /* new data, or both copies arrived */
-	} else if (seq_gt(a->ack, l->tlp_end)) {
+	needless = !l->tlp_retrans || a->flags & ACK_DSACK_TLP;
+	if (!needless && seq_gt(a->ack, l->tlp_end)) {
 		l->tlp_on = false;
 		cwnd_reduce_begin(c, f, false);
 		l->state = CC_CWR;
 		cwnd_event(c, f, CC_EV_RECOVERY);
 		cwnd_reduce_end(c, f);
 		cwnd_try_open(f);
-	} else if (!(a->flags & other)) {
-		l->tlp_on = false; /* a duplicate ACK: both arrived */
+	} else if (needless || !(a->flags & other)) {
+		l->tlp_on = false; /* also by a duplicate ACK: both arrived */
 	}
 }

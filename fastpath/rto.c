@@ -188,7 +188,7 @@ static bool rto_expired(struct fp_core *c, struct flow *f)
 	if (!l->retransmits)
 		return false;
 	if (f->snd_wnd == 0 &&
-	    c->now_ns - l->ack_ns <= 2 * RTO_MAX_US * 1000ull &&
+	    c->now_ns - l->ack_ns <= UINT64_C(2) * RTO_MAX_US * 1000 &&
 	    !f->user_timeout_ms)
 		return false; /* its window is closed, but it answers */
 	limit = retries_ns(f->closing && !f->user_timeout_ms ? RETRIES_ORPHAN

@@ -193,7 +193,7 @@ struct xts_info {
 	uint32_t reserved[13];
 };
 #define XTS_INFO_PARTS 5u
-#define XTS_INFO_PART 48u /* bytes of each */
+#define XTS_INFO_PART ((size_t)48) /* bytes of each */
 static_assert(sizeof(struct xts_info) == XTS_INFO_PARTS * XTS_INFO_PART,
 	      "whole parts");
 static_assert(offsetof(struct xts_reply, off) + XTS_INFO_PART ==

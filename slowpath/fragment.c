@@ -32,7 +32,7 @@
 #define ECN_CE 0x3
 
 struct key {
-	bool v6;
+	uint32_t v6; /* 0 or 1: as wide as leaves no padding */
 	uint8_t src[16], dst[16];
 	uint32_t id;
 };
@@ -116,7 +116,7 @@ static bool read_ip6(const uint8_t *data, uint32_t len, struct piece *p)
 		return false;
 	memcpy(p->key.src, &ip->ip6_src, 16);
 	memcpy(p->key.dst, &ip->ip6_dst, 16);
-	p->key.v6 = true;
+	p->key.v6 = 1;
 	p->key.id = fh.ip6f_ident;
 	p->hdr = ETH_HLEN + sizeof(*ip);
 	p->data = data + p->hdr + sizeof(fh);

@@ -166,8 +166,8 @@ int64_t pathmtu_check(struct daemon *d)
 	HASH_ITER (hh, d->conns, c, tmp) {
 		if (c->phase != CONN_LIVE || !(c->narrow || d->routes_changed))
 			continue;
-		if (!last || memcmp(last->local, c->key.local, 16) ||
-		    memcmp(last->peer, c->key.peer, 16))
+		if (!last || memcmp(last->local, c->key.local, 16) != 0 ||
+		    memcmp(last->peer, c->key.peer, 16) != 0)
 			mtu = path_mtu(&c->key);
 		last = &c->key;
 		if (mtu)

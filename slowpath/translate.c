@@ -171,7 +171,7 @@ bool translate_reports_gap(const struct frame *f)
 
 	options_find(f, &o);
 	for (i = 0; i < o.sack_blocks; i++)
-		if (seq_gt(get32(o.sack + i * SACK_BLOCK + 4), ack))
+		if (seq_gt(get32(o.sack + (size_t)i * SACK_BLOCK + 4), ack))
 			return true;
 	return false;
 }

@@ -17,12 +17,11 @@
 
 /* A segment's frame and the pieces of it. */
 struct cut {
-	struct segment_buf whole;
+	struct segment_buf whole, piece[PIECES_MAX];
+	uint32_t piece_len[PIECES_MAX];
 	uint32_t len, l3_len;
 	bool v6;
 	uint32_t id;
-	struct segment_buf piece[PIECES_MAX];
-	uint32_t piece_len[PIECES_MAX];
 	unsigned int n;
 };
 
@@ -119,10 +118,10 @@ static void expect_whole(const struct cut *c, const uint8_t *whole,
 static void test_pieces_in_any_order_make_the_segment(void **state)
 {
 	struct fragments *fr = fragments_new();
-	const uint8_t *whole;
+	const uint8_t *whole = NULL;
 	struct cut a, b;
 	unsigned int i, k;
-	uint32_t len;
+	uint32_t len = 0;
 
 	for (k = 0; k < 500; k++) {
 		segment_of(&a, k % 2, 400 + test_random() % 1000);
