@@ -6,10 +6,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -124,36 +127,67 @@ static void test_a_drained_queue_shortens_the_wait(void **state)
 	pair_close(s, peer);
 }
 
+struct receiver {
+	int s;
+	_Atomic pid_t tid;
+	char c;
+};
+
 static void *receiver(void *arg)
 {
-	char c = 0;
+	struct receiver *r = arg;
 
-	assert_int_equal(xts_recv(*(int *)arg, &c, 1, 0), 1);
-	return (void *)(intptr_t)c;
+	r->tid = gettid();
+	assert_int_equal(xts_recv(r->s, &r->c, 1, 0), 1);
+	return NULL;
+}
+
+/* Waits until it sleeps in the kernel's recvmsg(). */
+static void wait_inside(struct receiver *r)
+{
+	char path[64];
+	int tries, call = -1;
+	FILE *f;
+
+	while (!r->tid)
+		sched_yield();
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", r->tid);
+	for (tries = 0; tries < 10000 && call != SYS_recvmsg; tries++) {
+		usleep(1000);
+		f = fopen(path, "re");
+		assert_non_null(f);
+		if (fscanf(f, "%d", &call) != 1)
+			call = -1; /* running */
+		fclose(f);
+	}
+	assert_int_equal(call, SYS_recvmsg);
 }
 
 /* It would sleep there for ever. */
 static void test_never_while_a_thread_is_inside_the_kernel(void **state)
 {
-	int peer, s = pair_open(&peer);
+	struct receiver r = {0};
 	pthread_t thread;
-	void *got;
+	int peer, asked;
 
-	to_kernel(s, peer);
+	r.s = pair_open(&peer);
+	to_kernel(r.s, peer);
+	pthread_create(&thread, NULL, receiver, &r);
+	wait_inside(&r);
+	asked = fakesvc_flows();
 	fakesvc_set_mode(FAKESVC_OFFLOAD);
-	pthread_create(&thread, NULL, receiver, &s);
-	usleep(50000);
-	to_kernel(s, peer);
-	to_kernel(s, peer);
-	assert_int_equal(fakesvc_flows(), 1);
+	usleep(50000); /* it could be offered again, but for the receiver */
+	to_kernel(r.s, peer);
+	to_kernel(r.s, peer);
+	assert_int_equal(fakesvc_flows(), asked);
 	assert_int_equal(send(peer, "x", 1, 0), 1);
-	pthread_join(thread, &got);
-	assert_int_equal((intptr_t)got, 'x');
-	usleep(20000);
-	assert_int_equal(xts_send(s, "y", 1, 0), 1);
-	assert_int_equal(fakesvc_flows(), 2);
-	assert_int_equal(xts_offload_reason(s), 0);
-	pair_close(s, peer);
+	pthread_join(thread, NULL);
+	assert_int_equal(r.c, 'x');
+	usleep(50000);
+	assert_int_equal(xts_send(r.s, "y", 1, 0), 1);
+	assert_int_equal(fakesvc_flows(), asked + 1);
+	assert_int_equal(xts_offload_reason(r.s), 0);
+	pair_close(r.s, peer);
 }
 
 static int events(void *ectx, int ms)
