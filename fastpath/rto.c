@@ -285,8 +285,12 @@ void loss_timeout(struct fp_core *c, struct flow *f)
 	struct loss *l = &f->ext->loss;
 	bool hot = !l->sb.n;
 
-	if (f->state != FLOW_OPEN)
+	if (f->state != FLOW_OPEN) {
+		/* An ACK that was injected started the timer. Nothing is sent
+		 * before the release. */
+		timers_set_rto(c, f, c->now_ns + loss_rto_ns(f));
 		return;
+	}
 	if (f->persist) {
 		persist_timeout(c, f);
 		return;

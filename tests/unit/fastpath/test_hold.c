@@ -67,6 +67,24 @@ static void test_injected_fin_is_told_after_offloaded(struct host *h)
 	assert_int_equal(h->reply.flags, XTS_F_EOF);
 }
 
+/* What is injected starts the timer; the core may not run for a while then. */
+static void test_in_flight_data_are_sent_again_after_a_long_hold(struct host *h)
+{
+	uint32_t i;
+
+	h->params.tx_len = 200;
+	h->params.snd_nxt = h->iss + 200;
+	for (i = 0; i < 200; i++)
+		h->mem[h->buf_off + HOST_BUF + i] = host_pattern(i);
+	host_install(h);
+	inject(h, (struct seg){.ack = 100});
+	host_advance_ms(h, 2000);
+	expect_no_tx(h);
+	host_release(h);
+	host_advance_ms(h, 2000);
+	expect_tx(h, 100, 100, 0);
+}
+
 static void test_held_frames_of_a_removed_flow_go_to_linux(struct host *h)
 {
 	host_install(h);
@@ -190,6 +208,7 @@ int main(void)
 		T_BARE(test_received_data_are_told_with_offloaded),
 		T_BARE(test_nothing_is_sent_before_release),
 		T_BARE(test_injected_fin_is_told_after_offloaded),
+		T_BARE(test_in_flight_data_are_sent_again_after_a_long_hold),
 		T_BARE(test_held_frames_of_a_removed_flow_go_to_linux),
 		T_BARE(test_held_frames_are_bounded),
 		T_BARE(test_table_full_and_double_install_are_refused),
