@@ -4,6 +4,7 @@
 # test_bench.sh - the benchmarks run, say what they promise, and leave nothing
 #
 #   peer (rpc-client, setup-client) === veth === server (rpc-server, tas-xdp)
+#   peer (bulk) === veth === mid (impair) === veth === server (bulk, tas-xdp)
 #
 # The hosts are bench/run's own. Speed is not judged here.
 set -u
@@ -45,6 +46,42 @@ json_sane() {
 	END
 }
 
+# The same of what is measured over a bad wire; POINTS lines of each stack.
+json_sane_far() {
+	python3 - "$@" <<-'END'
+		import json, sys
+		file, bench, points = sys.argv[1], sys.argv[2], int(sys.argv[3])
+		rows = [json.loads(line) for line in open(file)]
+		stacks = [row["stack"] for row in rows if row["bench"] == bench]
+		assert len(stacks) == len(rows), rows
+		for stack in ("kernel", "tas-xdp"):
+		    assert stacks.count(stack) == points, stacks
+		assert len(stacks) == 2 * points, stacks
+		key = ("role", "cc", "path", "loss", "delay_ms", "rate_mbps")
+		keys = [tuple(row[k] for k in key) for row in rows]
+		assert len(set(keys)) == points, keys
+		for row in rows:
+		    flows = row["flow_mbps"]
+		    assert row["role"] in ("sender", "receiver"), row
+		    assert row["cc"] and row["path"], row
+		    assert len(flows) == row["conns"] > 0, row
+		    assert 0 <= min(flows) and max(flows) > 0, row
+		    assert abs(sum(flows) - row["mbps"]) < 0.1, row
+		    # more than a full queue's worth above the rate can't be
+		    assert 0 < row["mbps"] < 2 * row["rate_mbps"], row
+		    assert 0 < row["jain"] <= 1, row
+		    assert row["stall_ms"] >= 0 and row["rounds"] == 1, row
+		    if bench == "loss" and row["stack"] == "tas-xdp":
+		        for name in ("tx_segments", "tx_retransmits", "tx_rto",
+		                     "tx_acks", "rx_out_of_order",
+		                     "rx_too_many_gaps"):
+		            assert row[name] >= 0, row
+		        # what the server did, it did in the fast path
+		        sent = row["tx_segments"] > row["tx_acks"]
+		        assert sent == (row["role"] == "sender"), row
+	END
+}
+
 # No namespace named after PID is left.
 nothing_left() {
 	! ip netns | grep "^tas-$1-"
@@ -83,9 +120,20 @@ check "results with tas-xdp on both sides are complete" \
 	json_sane "$DIR/both" rpc kernel kernel-spin tas-xdp
 check "results read back give the same tables" \
 	bench/report "$DIR/rpc" "$DIR/setup"
+check "bench/run loss measures both stacks" \
+	bench/run --build "$BUILD" --quick --json "$DIR/loss" loss
+check "its results are complete: loss" json_sane_far "$DIR/loss" loss 4
+check "bench/run fairness measures both stacks" \
+	bench/run --build "$BUILD" --quick --json "$DIR/fairness" fairness
+check "its results are complete: fairness" \
+	json_sane_far "$DIR/fairness" fairness 1
+check "results over a bad wire read back" \
+	bench/report "$DIR/loss" "$DIR/fairness"
 check "a benchmark stopped by Ctrl-C leaves nothing" \
 	interrupted INT bench/run --build "$BUILD" rpc
 check "a benchmark ended by SIGTERM leaves nothing" \
 	interrupted TERM bench/run --build "$BUILD" rpc
+check "one over a bad wire stopped by Ctrl-C leaves nothing" \
+	interrupted INT bench/run --build "$BUILD" loss
 check "a demo stopped by Ctrl-C leaves nothing" \
 	interrupted INT bench/demo --build "$BUILD"
