@@ -16,118 +16,26 @@
  *
  * Last line of stdout: sent=N.
  */
-#include "io.h"
+#include "raw.h"
 #include "stream.h"
 
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <netinet/icmp6.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
-#include <netinet/ip_icmp.h>
-#include <sys/ioctl.h>
-
 #define FRAME_MAX 1514u
-#define L2 14u /* Ethernet header */
 
-static struct {
-	int fd;
-	bool v6;
-	uint8_t eth[12]; /* both MAC addresses */
-	uint8_t src[16], dst[16];
-	uint16_t sport, dport;
-	uint64_t rng;
-} g;
+static uint64_t rng;
 
 static uint32_t rnd(uint32_t below)
 {
-	return (uint32_t)(stream_mix(&g.rng) % below);
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v & 0xffff);
+	return (uint32_t)(stream_mix(&rng) % below);
 }
 
 static void fill(uint8_t *p, size_t len)
 {
 	while (len--)
-		*p++ = (uint8_t)stream_mix(&g.rng);
-}
-
-static uint32_t sum(const uint8_t *p, size_t len, uint32_t s)
-{
-	for (size_t i = 0; i < len; i++)
-		s += i & 1 ? p[i] : (uint32_t)p[i] << 8;
-	return s;
-}
-
-static uint16_t fold(uint32_t s)
-{
-	while (s >> 16)
-		s = (s & 0xffff) + (s >> 16);
-	return (uint16_t)~s;
+		*p++ = (uint8_t)stream_mix(&rng);
 }
 
 /* ---- well-formed frames to begin with; each returns its length -------------
  */
-
-static size_t ip_len(void)
-{
-	return g.v6 ? 40 : 20;
-}
-
-/* Ethernet and IP headers for @len bytes of @proto. */
-static size_t make_ip(uint8_t *f, uint8_t proto, size_t len)
-{
-	uint8_t *ip = f + L2;
-
-	memcpy(f, g.eth, 12);
-	put16(f + 12, g.v6 ? ETH_P_IPV6 : ETH_P_IP);
-	memset(ip, 0, ip_len());
-	if (g.v6) {
-		ip[0] = 0x60;
-		put16(ip + 4, (uint32_t)len);
-		ip[6] = proto;
-		ip[7] = 64;
-		memcpy(ip + 8, g.src, 16);
-		memcpy(ip + 24, g.dst, 16);
-	} else {
-		ip[0] = 0x45;
-		put16(ip + 2, (uint32_t)len + 20);
-		ip[6] = 0x40;
-		ip[8] = 64;
-		ip[9] = proto;
-		memcpy(ip + 12, g.src, 4);
-		memcpy(ip + 16, g.dst, 4);
-		put16(ip + 10, fold(sum(ip, 20, 0)));
-	}
-	return L2 + ip_len();
-}
-
-/* The checksum at @at of the upper-layer packet of @len bytes. */
-static void checksum(uint8_t *f, uint8_t proto, size_t len, size_t at)
-{
-	uint8_t *ip = f + L2, *p = ip + ip_len();
-	uint32_t s = (uint32_t)len + proto;
-
-	if (proto == IPPROTO_ICMP)
-		s = 0;
-	else if (g.v6)
-		s = sum(ip + 8, 32, s);
-	else
-		s = sum(ip + 12, 8, s);
-	put16(p + at, 0);
-	put16(p + at, fold(sum(p, len, s)));
-}
 
 static size_t make_tcp(uint8_t *f, uint8_t flags, size_t options, size_t data)
 {
@@ -135,8 +43,8 @@ static size_t make_tcp(uint8_t *f, uint8_t flags, size_t options, size_t data)
 	size_t at = make_ip(f, IPPROTO_TCP, len);
 	uint8_t *t = f + at;
 
-	put16(t, g.sport);
-	put16(t + 2, g.dport);
+	put16(t, raw.sport);
+	put16(t + 2, raw.dport);
 	put32(t + 4, rnd(UINT32_MAX));
 	put32(t + 8, rnd(UINT32_MAX));
 	t[12] = (uint8_t)((20 + options) << 2);
@@ -210,18 +118,18 @@ static size_t kind_ip_lies(uint8_t *f)
 	break_tcp(f);
 	switch (rnd(4)) {
 	case 0:
-		put16(ip + (g.v6 ? 4 : 2), rnd(65536));
+		put16(ip + (raw.v6 ? 4 : 2), rnd(65536));
 		break;
 	case 1:
 		ip[0] = (uint8_t)rnd(256);
 		break;
 	case 2:
-		ip[g.v6 ? 6 : 9] = (uint8_t)rnd(256);
+		ip[raw.v6 ? 6 : 9] = (uint8_t)rnd(256);
 		break;
 	default:
 		fill(ip, ip_len());
 	}
-	if (!g.v6 && rnd(2)) { /* a right header checksum for the lie */
+	if (!raw.v6 && rnd(2)) { /* a right header checksum for the lie */
 		put16(ip + 10, 0);
 		put16(ip + 10, fold(sum(ip, 20, 0)));
 	}
@@ -234,7 +142,7 @@ static size_t kind_fragment(uint8_t *f)
 	uint8_t *ip = f + L2;
 
 	break_tcp(f);
-	if (g.v6) {
+	if (raw.v6) {
 		ip[6] = IPPROTO_FRAGMENT;
 		fill(ip + 40, 8);
 		ip[40] = IPPROTO_TCP;
@@ -255,7 +163,7 @@ static size_t kind_ip_options(uint8_t *f)
 	static const uint8_t next[] = {0, 43, 44, 51, 60, 135, 59, 6};
 
 	fill(f + at, 200);
-	if (g.v6) {
+	if (raw.v6) {
 		ip[6] = next[rnd(sizeof(next))];
 		for (size_t i = 0; i < 192; i += 8) {
 			f[at + i] = next[rnd(sizeof(next))];
@@ -274,13 +182,13 @@ static size_t kind_icmp(uint8_t *f)
 {
 	uint8_t quoted[FRAME_MAX];
 	size_t len = 8 + rnd(80), at;
-	uint8_t proto = g.v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+	uint8_t proto = raw.v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
 	static const uint8_t types4[] = {3, 4, 5, 11, 12, 8, 0, 13};
 	static const uint8_t types6[] = {1, 2, 3, 4, 128, 129, 200, 255};
 	uint8_t swap[16];
 
 	make_tcp(quoted, 0x10, 12, 40);
-	if (g.v6) {
+	if (raw.v6) {
 		memcpy(swap, quoted + 22, 16);
 		memcpy(quoted + 22, quoted + 38, 16);
 		memcpy(quoted + 38, swap, 16);
@@ -289,13 +197,13 @@ static size_t kind_icmp(uint8_t *f)
 		memcpy(quoted + 26, quoted + 30, 4);
 		memcpy(quoted + 30, swap, 4);
 	}
-	put16(quoted + L2 + ip_len(), g.dport);
-	put16(quoted + L2 + ip_len() + 2, g.sport);
+	put16(quoted + L2 + ip_len(), raw.dport);
+	put16(quoted + L2 + ip_len() + 2, raw.sport);
 	at = make_ip(f, proto, len);
 	fill(f + at, 8);
 	/* Not redirects: Linux may believe them. */
-	f[at] = g.v6 ? types6[rnd(8)] : types4[rnd(8)];
-	if (!g.v6 && f[at] == 5)
+	f[at] = raw.v6 ? types6[rnd(8)] : types4[rnd(8)];
+	if (!raw.v6 && f[at] == 5)
 		f[at] = 3;
 	f[at + 1] = (uint8_t)rnd(16);
 	memcpy(f + at + 8, quoted + L2, len - 8);
@@ -310,15 +218,15 @@ static size_t kind_neighbour(uint8_t *f)
 {
 	size_t at, len = 8 + rnd(60);
 
-	if (!g.v6) {
-		memcpy(f, g.eth, 12);
+	if (!raw.v6) {
+		memcpy(f, raw.eth, 12);
 		put16(f + 12, ETH_P_ARP);
 		fill(f + 14, 46);
 		if (rnd(2)) {
 			static const uint8_t head[] = {0, 1, 8, 0, 6, 4, 0};
 
 			memcpy(f + 14, head, sizeof(head));
-			memcpy(f + 38, g.dst, 4);
+			memcpy(f + 38, raw.dst, 4);
 			f[28] = 0; /* a sender in 0.0.0.0/8 */
 		}
 		return 14 + rnd(47);
@@ -345,15 +253,15 @@ static size_t kind_udp(uint8_t *f)
 
 static size_t kind_other_port(uint8_t *f)
 {
-	uint16_t sport = g.sport, dport = g.dport;
+	uint16_t sport = raw.sport, dport = raw.dport;
 	size_t len;
 
-	g.sport = (uint16_t)rnd(65536);
+	raw.sport = (uint16_t)rnd(65536);
 	/* not the port of a listener: this is no SYN flood */
-	g.dport = (uint16_t)(1 + rnd(100));
+	raw.dport = (uint16_t)(1 + rnd(100));
 	len = make_tcp(f, (uint8_t)rnd(256), 4ul * rnd(11), rnd(1400));
-	g.sport = sport;
-	g.dport = dport;
+	raw.sport = sport;
+	raw.dport = dport;
 	return len;
 }
 
@@ -364,12 +272,12 @@ static size_t kind_random(uint8_t *f)
 					 0x0000,      0x0100,	    0xffff};
 	size_t len = 14 + rnd(FRAME_MAX - 14);
 
-	memcpy(f, g.eth, 12);
+	memcpy(f, raw.eth, 12);
 	put16(f + 12, types[rnd(9)]);
 	fill(f + 14, len - 14);
 	/* an owned address where one belongs */
 	if (rnd(2))
-		memcpy(f + (g.v6 ? 38 : 30), g.dst, g.v6 ? 16 : 4);
+		memcpy(f + (raw.v6 ? 38 : 30), raw.dst, raw.v6 ? 16 : 4);
 	return len;
 }
 
@@ -400,42 +308,11 @@ static size_t syn(uint8_t *f)
 {
 	size_t len;
 
-	g.sport = (uint16_t)(1024 + rnd(60000));
+	raw.sport = (uint16_t)(1024 + rnd(60000));
 	len = make_tcp(f, 0x02, 4, 0);
 	put32(f + len - 4, 0x020405b4); /* MSS 1460 */
 	checksum(f, IPPROTO_TCP, 24, 16);
 	return len;
-}
-
-/* ---- start
- * --------------------------------------------------------------------- */
-
-static void open_socket(const char *ifname, const char *mac)
-{
-	struct sockaddr_ll ll = {.sll_family = AF_PACKET};
-	struct ifreq ifr = {0};
-
-	/* protocol 0: nothing is received */
-	g.fd = socket(AF_PACKET, SOCK_RAW, 0);
-	if (g.fd < 0)
-		io_die("AF_PACKET");
-	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", ifname);
-	if (ioctl(g.fd, SIOCGIFHWADDR, &ifr) < 0)
-		io_die("%s", ifname);
-	memcpy(g.eth + 6, ifr.ifr_hwaddr.sa_data, 6);
-	ll.sll_ifindex = (int)if_nametoindex(ifname);
-	if (bind(g.fd, (struct sockaddr *)&ll, sizeof(ll)) < 0)
-		io_die("bind");
-	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", g.eth, g.eth + 1,
-		   g.eth + 2, g.eth + 3, g.eth + 4, g.eth + 5) != 6)
-		io_die("not a MAC address: %s", mac);
-}
-
-static void parse_address(const char *text, uint8_t *addr)
-{
-	g.v6 = strchr(text, ':');
-	if (inet_pton(g.v6 ? AF_INET6 : AF_INET, text, addr) != 1)
-		io_die("not an address: %s", text);
 }
 
 int main(int argc, char **argv)
@@ -451,12 +328,12 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	flood_syn = !strcmp(argv[1], "syn");
-	open_socket(argv[2], argv[3]);
-	parse_address(argv[4], g.src);
-	parse_address(argv[5], g.dst);
+	raw_open(argv[2], argv[3], 0);
+	raw_address(argv[4], raw.src);
+	raw_address(argv[5], raw.dst);
 	if (flood_syn)
-		g.dport = (uint16_t)atoi(argv[6]);
-	else if (sscanf(argv[6], "%hu,%hu", &g.sport, &g.dport) != 2)
+		raw.dport = (uint16_t)atoi(argv[6]);
+	else if (sscanf(argv[6], "%hu,%hu", &raw.sport, &raw.dport) != 2)
 		return 2;
 	end = io_now_ns() + strtoull(argv[7], NULL, 10) * 1000000000u;
 	while (io_now_ns() < end) {
@@ -466,7 +343,7 @@ int main(int argc, char **argv)
 		tried++;
 		if (len > FRAME_MAX)
 			len = FRAME_MAX;
-		if (send(g.fd, frame, len, 0) > 0)
+		if (send(raw.fd, frame, len, 0) > 0)
 			sent++;
 		if (flood_syn && tried % 32 == 0)
 			usleep(1000);
