@@ -11,11 +11,12 @@
  * single frame would have gone.
  *
  * As strict as Linux: pieces that overlap end the datagram (RFC 5722; an exact
- * duplicate is ignored), and it has FRAGMENT_NS. A datagram that would not fit
- * a frame is dropped: no peer that heeds our MSS sends one. If a piece carries
- * CE, the whole does (RFC 3168 section 5.3). IPv4 with options and IPv6 with
- * further extension headers are left to Linux, as are such segments
- * unfragmented.
+ * duplicate is ignored), the first one of IPv6 has all headers (RFC 8200
+ * section 4.5), and the datagram has FRAGMENT_NS. One that would not fit a
+ * frame is dropped: no peer that heeds our MSS sends one. If a piece carries
+ * CE, the whole does (RFC 3168 section 5.3); capable of ECN are all pieces or
+ * none, else it is dropped. IPv4 with options and IPv6 with further extension
+ * headers are left to Linux, as are such segments unfragmented.
  *
  * State: FRAGMENT_SETS datagrams, the oldest gives way: a flood of pieces costs
  * other fragmented segments, nothing else. One thread.
@@ -30,6 +31,7 @@
 #define UNITS (FP_FRAME_MAX / UNIT)
 #define ECN_MASK 0x3
 #define ECN_CE 0x3
+#define ECN_SEEN(ecn) (uint8_t)(1u << (ecn))
 
 struct key {
 	uint32_t v6; /* 0 or 1: as wide as leaves no padding */
@@ -42,7 +44,7 @@ struct set {
 	uint64_t born_ns; /* 0: unused */
 	uint32_t total;	  /* payload bytes; 0: the last piece is missing */
 	uint32_t units;	  /* that are here */
-	bool ce;
+	uint8_t ecn;	  /* ECN_SEEN() of all pieces */
 	uint64_t have[(UNITS + 63) / 64];
 	/* The header of the first piece, then the payload. */
 	alignas(XTS_CACHELINE) uint8_t frame[FP_FRAME_MAX];
@@ -58,7 +60,8 @@ struct piece {
 	const uint8_t *data; /* of its payload */
 	uint32_t hdr;	     /* bytes of the header of the whole */
 	uint32_t off, len;   /* of its payload */
-	bool more, ce;
+	bool more;
+	uint8_t ecn;
 };
 
 struct fragments *fragments_new(void)
@@ -96,7 +99,7 @@ static bool read_ip4(const uint8_t *data, uint32_t len, struct piece *p)
 	p->off = (frag & IP_OFFMASK) * UNIT;
 	p->len = tot - sizeof(*ip);
 	p->more = frag & IP_MF;
-	p->ce = (ip->tos & ECN_MASK) == ECN_CE;
+	p->ecn = ip->tos & ECN_MASK;
 	return true;
 }
 
@@ -123,7 +126,7 @@ static bool read_ip6(const uint8_t *data, uint32_t len, struct piece *p)
 	p->off = ntohs(fh.ip6f_offlg & IP6F_OFF_MASK);
 	p->len = plen - sizeof(fh);
 	p->more = fh.ip6f_offlg & IP6F_MORE_FRAG;
-	p->ce = (ntohl(ip->ip6_flow) >> 20 & ECN_MASK) == ECN_CE;
+	p->ecn = ntohl(ip->ip6_flow) >> 20 & ECN_MASK;
 	return true;
 }
 
@@ -194,7 +197,7 @@ static bool add(struct set *s, const struct piece *p, const uint8_t *data)
 		return false;
 	units_here(s, p->off / UNIT, n, true);
 	s->units += n;
-	s->ce |= p->ce;
+	s->ecn |= ECN_SEEN(p->ecn);
 	if (!p->more)
 		s->total = end;
 	if (p->off == 0)
@@ -203,21 +206,29 @@ static bool add(struct set *s, const struct piece *p, const uint8_t *data)
 	return true;
 }
 
+/* Linux's ip_frag_ecn_table. */
+static bool ecn_agrees(const struct set *s)
+{
+	return !(s->ecn & ECN_SEEN(0)) || s->ecn == ECN_SEEN(0);
+}
+
 static void finish(struct set *s)
 {
+	bool ce = s->ecn & ECN_SEEN(ECN_CE);
+
 	if (s->key.v6) {
 		struct ip6_hdr *ip = (void *)(s->frame + ETH_HLEN);
 
 		ip->ip6_plen = htons((uint16_t)s->total);
 		ip->ip6_nxt = IPPROTO_TCP;
-		if (s->ce)
+		if (ce)
 			ip->ip6_flow |= htonl(ECN_CE << 20);
 	} else {
 		struct iphdr *ip = (void *)(s->frame + ETH_HLEN);
 
 		ip->tot_len = htons((uint16_t)(sizeof(*ip) + s->total));
 		ip->frag_off = 0;
-		if (s->ce)
+		if (ce)
 			ip->tos |= ECN_CE;
 		ip->check = 0;
 		ip->check = csum_fold(csum_add(ip, sizeof(*ip), 0));
@@ -233,6 +244,8 @@ enum fragment_is fragment_take(struct fragments *fr, uint64_t now_ns,
 
 	if (!read_piece(data, len, &p))
 		return FRAGMENT_NOT;
+	if (p.key.v6 && !p.off && p.len < sizeof(struct tcphdr))
+		return FRAGMENT_KEPT;
 	s = find_set(fr, &p.key, now_ns);
 	if (!add(s, &p, data)) {
 		s->born_ns = 0;
@@ -240,8 +253,10 @@ enum fragment_is fragment_take(struct fragments *fr, uint64_t now_ns,
 	}
 	if (!s->total || s->units < (s->total + UNIT - 1) / UNIT)
 		return FRAGMENT_KEPT;
-	finish(s);
 	s->born_ns = 0;
+	if (!ecn_agrees(s))
+		return FRAGMENT_KEPT;
+	finish(s);
 	*frame = s->frame;
 	*frame_len = p.hdr + s->total;
 	return FRAGMENT_WHOLE;
