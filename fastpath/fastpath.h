@@ -20,8 +20,9 @@
  *   RELEASE  -> the core processes its own held F, then normal operation;
  *               the program gets XTS_REPLY_OFFLOADED before any data
  *   ...         EV_FRAME for what only Linux can do: FIN and the ACK of ours,
- *               RST at rcv_nxt; what else the network invents, RST and SYN
- *               elsewhere included, the core answers or drops (RFC 5961)
+ *               RST at rcv_nxt, a SYN behind that RST or behind both FINs;
+ *               what else the network invents, RST and SYN elsewhere
+ *               included, the core answers or drops (RFC 5961)
  *   REMOVE or the program's close -> the core forgets the flow: from here on F
  *               are EV_FRAME with no flow. Answer EV_REMOVED with the
  *               final numbers; after it the buffers belong to the slow path.

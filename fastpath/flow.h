@@ -69,6 +69,7 @@ struct flow_ext {
 	struct reassembly ooo;
 	struct grow grow;
 	uint32_t snd_wnd_max; /* MAX.SND.WND (RFC 5961 5.2) as cold code saw */
+	bool reset;	      /* the peer's RST was passed on */
 	uint64_t max_pacing_rate; /* SO_MAX_PACING_RATE; 0: no limit */
 	struct flow_before before;
 };

@@ -9,7 +9,8 @@
  *   RST at rcv_nxt          passed on, Linux resets its socket
  *   RST in the window       challenge ACK; the honest peer's next is exact
  *   RST elsewhere           dropped
- *   SYN                     challenge ACK
+ *   SYN                     challenge ACK; where Linux has done with the
+ *                           connection (a RST or both FINs): passed on
  *   no ACK                  dropped
  *   time runs backwards     PAWS: ACK, dropped
  *   outside the window      ACK, dropped; or trimmed to what is new and fits
@@ -123,7 +124,7 @@ static void take_rst(struct fp_core *c, struct flow *f, const struct segment *s,
 	uint32_t next = f->rcv_nxt + f->rcv_fin;
 
 	if (s->seq == next || s->seq == f->rcv_nxt)
-		event_frame(c, f, fr->data, fr->len);
+		f->ext->reset |= event_frame(c, f, fr->data, fr->len);
 	else if (seq_gt(s->seq, next) &&
 		 seq_lt(s->seq, flow_rcv_edge(f) + f->rcv_fin))
 		challenge(c, f);
@@ -131,11 +132,12 @@ static void take_rst(struct fp_core *c, struct flow *f, const struct segment *s,
 		COUNT(c, rx_out_of_window);
 }
 
-/* RFC 5961 section 4.2. When both sides have closed Linux is in TIME_WAIT, or
- * through with it, and may begin a new connection. */
+/* RFC 5961 section 4.2. When the peer has reset the connection, or both sides
+ * have closed, Linux is in TIME_WAIT or through with it and may begin a new
+ * one, while the flow is still here: the slow path removes it first. */
 static void take_syn(struct fp_core *c, struct flow *f, const struct frame *fr)
 {
-	if (f->rcv_fin && f->snd_fin && f->fin_acked)
+	if (f->ext->reset || (f->rcv_fin && f->snd_fin && f->fin_acked))
 		event_frame(c, f, fr->data, fr->len);
 	else
 		challenge(c, f);
@@ -174,13 +176,21 @@ static bool check_paws(struct fp_core *c, struct flow *f,
 	return false;
 }
 
+/* A FIN of the peer's was passed on; it may tell Linux that ours arrived. */
+static void fin_passed(struct flow *f, const struct frame *fr)
+{
+	if (f->snd_fin && ntohl(frame_tcp(fr)->ack_seq) == f->snd_nxt + 1)
+		f->fin_acked = true;
+}
+
 /* The whole segment lies below rcv_nxt. true: its ACK counts. */
 static bool old_segment(struct fp_core *c, struct flow *f, struct segment *s,
 			const struct frame *fr)
 {
 	if (s->fin && f->rcv_fin) {
 		/* The peer has not seen Linux's ACK of its FIN. */
-		event_frame(c, f, fr->data, fr->len);
+		if (event_frame(c, f, fr->data, fr->len))
+			fin_passed(f, fr);
 		return false;
 	}
 	if (seq_geq(s->seq + s->len, f->rcv_wup)) {
@@ -525,6 +535,7 @@ static void take_fin(struct fp_core *c, struct flow *f, const struct frame *fr)
 		flow_set(f, rcv_fin, false);
 		return;
 	}
+	fin_passed(f, fr);
 	/* Linux's ACK of the FIN acknowledges the data before it as well. */
 	f->ack_at = 0;
 	f->ack_now = false;

@@ -123,6 +123,37 @@ static void test_syn_is_challenged_wherever_it_is(struct host *h)
 	assert_true(host_flow(h)->plain);
 }
 
+/* The peer has done with the connection and begins the next one from the same
+ * port: Linux, which got the RST, takes it. */
+static void test_syn_behind_a_rst_goes_to_the_slow_path(struct host *h)
+{
+	uint32_t i;
+
+	host_rx(h, (struct seg){.len = 64});
+	expect_tx(h, 0, 0, 64);
+	host_rx(h, (struct seg){.seq = 64, .flags = SEG_RST});
+	expect_event(h, FP_EV_FRAME);
+	for (i = 0; i < 3; i++) {
+		host_rx(h, (struct seg){.seq = 70000 + i, .flags = SEG_SYN});
+		expect_event(h, FP_EV_FRAME);
+		assert_int_equal(h->ev.flow.index, h->id.index);
+		assert_int_equal(h->ev.flow.gen, h->id.gen);
+		assert_int_equal(h->ev.view.rcv_nxt, h->irs + 64);
+	}
+	assert_int_equal(host_count(h, rx_challenge), 0);
+	expect_no_tx(h);
+}
+
+/* One that was not exact is Linux's business only when the next one is. */
+static void test_syn_behind_a_challenged_rst_is_challenged(struct host *h)
+{
+	host_rx(h, (struct seg){.seq = 1, .flags = SEG_RST});
+	expect_challenge(h, 0, 0);
+	host_advance_ms(h, A_WHILE_MS);
+	host_rx(h, (struct seg){.seq = 70000, .flags = SEG_SYN});
+	expect_challenge(h, 0, 0);
+}
+
 /* ---- section 5.2, ACK ------------------------------------------------------
  */
 
@@ -232,6 +263,8 @@ int main(void)
 		T(test_rst_behind_a_gap_is_challenged),
 		T(test_rst_behind_a_fin),
 		T(test_syn_is_challenged_wherever_it_is),
+		T(test_syn_behind_a_rst_goes_to_the_slow_path),
+		T(test_syn_behind_a_challenged_rst_is_challenged),
 		T(test_ack_out_of_range_is_challenged),
 		T(test_blind_data_behind_a_gap_are_dropped),
 		T(test_segment_without_ack_is_dropped),

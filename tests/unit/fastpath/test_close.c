@@ -308,6 +308,48 @@ static void test_closed_flow_is_not_kept_for_a_closed_window(struct host *h)
 	assert_int_equal(h->ev.how, FP_REMOVED_ABORT);
 }
 
+/* Linux is in TIME_WAIT, or through with it, while the program has still to
+ * close: a SYN of the peer's is for Linux. Before that it is challenged. */
+static void test_syn_behind_both_fins_goes_to_linux(struct host *h)
+{
+	shut_wr(h);
+	host_rx(h, (struct seg){.seq = 90000, .flags = SEG_SYN});
+	assert_false(host_event(h));
+	expect_tx(h, 1, 0, 0);
+	host_rx(h, (struct seg){.ack = 1});
+	expect_event(h, FP_EV_FRAME);
+	host_rx(h, (struct seg){.ack = 1, .flags = SEG_ACK | SEG_FIN});
+	expect_event(h, FP_EV_FRAME);
+	host_rx(h, (struct seg){.seq = 90000, .flags = SEG_SYN});
+	expect_event(h, FP_EV_FRAME);
+	assert_int_equal(h->ev.flow.index, h->id.index);
+	expect_no_tx(h);
+}
+
+/* The peer's FIN acknowledges ours: no other segment does. */
+static void test_syn_behind_a_fin_that_acks_ours(struct host *h)
+{
+	shut_wr(h);
+	host_rx(h, (struct seg){.ack = 1, .flags = SEG_ACK | SEG_FIN});
+	expect_event(h, FP_EV_FRAME);
+	host_rx(h, (struct seg){.seq = 90000, .flags = SEG_SYN});
+	expect_event(h, FP_EV_FRAME);
+	expect_no_tx(h);
+}
+
+/* Its FIN was on its way when ours was: the one that it sends again tells. */
+static void test_syn_behind_a_repeated_fin_that_acks_ours(struct host *h)
+{
+	shut_wr(h);
+	host_rx(h, (struct seg){.flags = SEG_ACK | SEG_FIN});
+	expect_event(h, FP_EV_FRAME);
+	host_rx(h, (struct seg){.ack = 1, .flags = SEG_ACK | SEG_FIN});
+	expect_event(h, FP_EV_FRAME);
+	host_rx(h, (struct seg){.seq = 90000, .flags = SEG_SYN});
+	expect_event(h, FP_EV_FRAME);
+	expect_no_tx(h);
+}
+
 static void test_copy_ack_copies_one_frame(struct host *h)
 {
 	host_fp(h, FP_CMD_COPY_ACK)->flow = h->id;
@@ -343,6 +385,9 @@ int main(void)
 		T(test_died_program_is_closed_like_close),
 		T(test_died_program_with_unread_data_resets),
 		T(test_closed_flow_is_not_kept_for_a_closed_window),
+		T(test_syn_behind_both_fins_goes_to_linux),
+		T(test_syn_behind_a_fin_that_acks_ours),
+		T(test_syn_behind_a_repeated_fin_that_acks_ours),
 		T(test_copy_ack_copies_one_frame),
 	};
 
