@@ -12,7 +12,8 @@
  *
  * A reset ends the flow, not the socket: the program learns of it by the rules
  * of data.c. What it had not read is kept only if the service keeps the
- * buffers.
+ * buffers. The same when the service needs the flow's name for a new connection
+ * after both directions have ended: the program sees no change.
  */
 #include "libsock/service.h"
 
@@ -31,11 +32,13 @@ void xctx_close_answered(struct xctx *c, struct xsock *s)
 /* The flow is no more; err is what the program is told. */
 void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 {
+	bool ended = s->eof && err == ESHUTDOWN;
+
 	if (s->gone)
 		return;
 	s->gone = true;
 	/* RFC 9293 3.10.7.4: a reset behind a FIN, as Linux words it */
-	s->so_error = s->eof && err == ECONNRESET ? EPIPE : err;
+	s->so_error = s->eof && err == ECONNRESET ? EPIPE : ended ? 0 : err;
 	s->rx_credits = 0;
 	s->tx_used = s->tx_unsent = 0;
 	s->cmd_flags = 0;
@@ -44,8 +47,11 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 		  !atomic_load(&c->session->lost);
 	if (!s->kept)
 		s->rx_avail = 0;
-	xepoll_event(c, s,
-		     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLRDHUP);
+	/* The program knows the end of both directions. */
+	if (!ended)
+		xepoll_event(c, s,
+			     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP |
+				     EPOLLRDHUP);
 }
 
 /* Data, credits, end of stream. false: nonsense. */

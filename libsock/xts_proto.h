@@ -78,8 +78,10 @@
 /* ---- rings ------------------------------------------------------------- */
 
 /* flags of xts_cmd and xts_reply */
-#define XTS_F_EOF 0x1u	    /* reply: peer's FIN is behind these data */
-#define XTS_F_RESET 0x2u    /* reply: connection is gone, err says why */
+#define XTS_F_EOF 0x1u /* reply: peer's FIN is behind these data */
+/* reply: connection is gone, err says why; ESHUTDOWN: both sides had ended it,
+ * nothing is wrong */
+#define XTS_F_RESET 0x2u
 #define XTS_F_SHUT_WR 0x4u  /* cmd: FIN behind these data */
 #define XTS_F_CLOSE 0x8u    /* cmd: the socket is closed, last use of flow */
 #define XTS_F_ABORT 0x10u   /* cmd, with CLOSE: reset instead of FIN */

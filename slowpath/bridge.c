@@ -10,7 +10,8 @@
  * From the wire, by what the connection is:
  *   unknown                 as it is; the cache notes the core
  *   being offloaded         held; to the core when the flow is installed
- *   live                    translated with the numbers the event carries
+ *   live                    translated with the numbers the event carries; a
+ *                           SYN after its end is kept, see closing.c
  *   closing (struct remnant) translated with the final numbers; a new SYN of
  *                           the peer as it is
  * From Linux:
@@ -18,8 +19,9 @@
  *   live                    FIN, keepalive probes, answers to what the
  *                           peer sent: translated. RST: kept until the flow
  *                           is removed. Everything else is absorbed: the fast
- *                           path speaks for the connection
- *   closing                 translated; a SYN ends the old connection
+ *                           path speaks for the connection. A SYN is kept
+ *   closing                 translated; a SYN ends the old connection, and
+ *                           what refuses the peer's passes as it is
  *
  * One frame is in hand at a time, in buffers on the stack.
  */
@@ -150,6 +152,8 @@ static void conn_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 		keep_rst(d, c, f);
 		return;
 	}
+	if (th->syn && !th->ack && closing_renew(d, c, f, true))
+		return;
 	if (c->unacked && f->payload_len) {
 		bridge_ack_linux(d, c, ntohl(th->seq) + f->payload_len);
 		d->count.absorbed++;
@@ -160,6 +164,13 @@ static void conn_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 		return;
 	}
 	live_from_linux(d, c, f);
+}
+
+/* Linux refuses a connection: the number of a RST is 0 if it answers a segment
+ * without ACK (RFC 9293 3.10.7.1), and of those it answers none but SYNs. */
+static bool refuses(const struct tcphdr *th)
+{
+	return th->rst && th->ack && !th->seq;
 }
 
 static void tcp_from_linux(struct daemon *d, struct frame *f)
@@ -177,6 +188,10 @@ static void tcp_from_linux(struct daemon *d, struct frame *f)
 		return;
 	}
 	l = remnant_find(d, &key);
+	if (l && refuses(th)) {
+		bridge_to_wire(d, l->core, f->data, f->len);
+		return;
+	}
 	if (l && !th->syn) {
 		remnant_from_linux(d, l, f);
 		return;
@@ -188,6 +203,14 @@ static void tcp_from_linux(struct daemon *d, struct frame *f)
 	if (e || th->syn)
 		e = cache_learn(&d->cache, &key, f, 0);
 	bridge_to_wire(d, e ? e->core : 0, f->data, f->len);
+}
+
+void bridge_syn_out(struct daemon *d, struct held_frame *syn)
+{
+	struct frame f;
+
+	if (frame_parse(&f, syn->data, syn->len) == FRAME_TCP)
+		tcp_from_linux(d, &f);
 }
 
 /* One frame from the TAP; false: there is none. */
@@ -275,6 +298,9 @@ static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 	}
 	memcpy(buf.data, m->frame, m->frame_len);
 	if (frame_parse(&f, buf.data, m->frame_len) != FRAME_TCP)
+		return;
+	if (frame_tcp(&f)->syn && !frame_tcp(&f)->ack &&
+	    closing_renew(d, c, &f, false))
 		return;
 	if (frame_tcp(&f)->fin && m->view.rcv_fin)
 		c->fin_in = true;

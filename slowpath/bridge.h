@@ -8,6 +8,7 @@
 #include "slowpath/daemon.h"
 
 struct conn;
+struct held_frame;
 
 /* A frame that core @core passed to us (FP_EV_FRAME). */
 void bridge_from_wire(struct daemon *d, unsigned int core,
@@ -18,6 +19,8 @@ void bridge_drain(struct daemon *d);
 void bridge_to_linux(struct daemon *d, const void *frame, uint32_t len);
 void bridge_to_wire(struct daemon *d, unsigned int core, const void *frame,
 		    uint32_t len);
+/* A SYN of Linux's that was kept while the connection before it ended. */
+void bridge_syn_out(struct daemon *d, struct held_frame *syn);
 /* Tell Linux that the peer has its data up to @seq (Linux's space). */
 void bridge_ack_linux(struct daemon *d, struct conn *c, uint32_t seq);
 

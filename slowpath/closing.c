@@ -16,6 +16,13 @@
  * buffers are its own until it releases them (kept.h). What is left then is a
  * struct remnant, which translates for as long as Linux has the connection
  * (FIN_WAIT, TIME_WAIT...).
+ *
+ * Linux may have done with a connection whose flow is still there: the peer's
+ * RST went to Linux and the flow's removal is on its way, or both FINs are
+ * through and the program has yet to close. Either side may then begin a new
+ * connection of that name, which must not meet the old flow, nor be mistaken by
+ * the remnant for its own. So the SYN waits, one a side and connection, until
+ * the flow is removed and the remnant is there.
  */
 #include "slowpath/closing.h"
 #include "slowpath/program.h"
@@ -100,11 +107,15 @@ void closing_removed(struct daemon *d, unsigned int core,
 		     const struct fp_msg *m)
 {
 	struct conn *c = conn_by_flow(d, core, m->flow);
+	struct held_frame *syn_in, *syn_out;
 	struct remnant *l;
 	bool reset;
 
 	if (!c)
 		return;
+	syn_in = c->syn_in;
+	syn_out = c->syn_out;
+	c->syn_in = c->syn_out = NULL;
 	d->cores[core].by_flow[c->flow.index] = NULL;
 	d->cores[core].flows--;
 	count_removed(d, m->how);
@@ -125,6 +136,12 @@ void closing_removed(struct daemon *d, unsigned int core,
 	}
 	conn_free(d, c); /* closes the shadow socket: FIN */
 	bridge_drain(d);
+	if (syn_out)
+		bridge_syn_out(d, syn_out);
+	if (syn_in)
+		bridge_to_linux(d, syn_in->data, syn_in->len);
+	free(syn_out);
+	free(syn_in);
 }
 
 void closing_program_gone(struct daemon *d, struct conn *c, bool reset)
@@ -161,25 +178,54 @@ void closing_unwatch(struct daemon *d, const struct conn *c)
 	epoll_ctl(d->shadow_epoll, EPOLL_CTL_DEL, c->fd, NULL);
 }
 
-static void shadow_event(struct daemon *d, struct conn *c)
+/* Has Linux done with the connection, but for a TIME_WAIT that has left the
+ * socket behind? */
+static bool is_over(const struct conn *c)
 {
 	struct tcp_info ti;
 	socklen_t len = sizeof(ti);
-	uint32_t err;
+
+	return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0 &&
+	       ti.tcpi_state == TCP_CLOSE;
+}
+
+/* Why it is over. ESHUTDOWN: both sides' FIN went through Linux. */
+static uint32_t over_error(const struct conn *c)
+{
+	socklen_t len = sizeof(int);
 	int so = 0;
 
-	if (c->phase != CONN_LIVE ||
-	    getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) != 0 ||
-	    ti.tcpi_state != TCP_CLOSE)
-		return;
-	len = sizeof(so);
 	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &so, &len);
-	/* Both sides' FIN went through Linux: it has nothing left to do, the
-	 * program has still to close. */
-	if (so == 0 && c->fin_in && c->fin_out)
+	if (so > 0)
+		return (uint32_t)so;
+	return c->fin_in && c->fin_out ? ESHUTDOWN : ECONNRESET;
+}
+
+static void shadow_event(struct daemon *d, struct conn *c)
+{
+	uint32_t err;
+
+	if (c->phase != CONN_LIVE || !is_over(c))
 		return;
-	err = so > 0 ? (uint32_t)so : ECONNRESET;
-	closing_remove(d, c, CONN_WHY_LINUX, err);
+	err = over_error(c);
+	/* Linux has nothing left to do, the program has still to close. */
+	if (err != ESHUTDOWN)
+		closing_remove(d, c, CONN_WHY_LINUX, err);
+}
+
+bool closing_renew(struct daemon *d, struct conn *c, const struct frame *syn,
+		   bool out)
+{
+	struct held_frame **kept = out ? &c->syn_out : &c->syn_in;
+
+	if (!is_over(c))
+		return false;
+	free(*kept); /* the peer asked again */
+	*kept = held_copy(syn->data, syn->len);
+	d->count.renewed++;
+	if (c->phase == CONN_LIVE)
+		closing_remove(d, c, CONN_WHY_LINUX, over_error(c));
+	return true;
 }
 
 void closing_shadow_events(struct daemon *d)

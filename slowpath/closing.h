@@ -15,6 +15,11 @@ void closing_shut_wr(struct daemon *d, unsigned int core,
 		     const struct fp_msg *m);
 void closing_removed(struct daemon *d, unsigned int core,
 		     const struct fp_msg *m);
+/* A SYN of the peer's or, @out, of Linux's begins a new connection of this
+ * name. true: Linux has done with the old one. The SYN is kept until the flow
+ * is removed, which is seen to, and then goes its way. */
+bool closing_renew(struct daemon *d, struct conn *c, const struct frame *syn,
+		   bool out);
 /* The connection's program has ended; @reset: it is to be reset. */
 void closing_program_gone(struct daemon *d, struct conn *c, bool reset);
 

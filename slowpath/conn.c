@@ -111,6 +111,8 @@ void conn_free(struct daemon *d, struct conn *c)
 		close(c->fd);
 	free_held(&c->held);
 	free(c->rst);
+	free(c->syn_in);
+	free(c->syn_out);
 	free(c->install);
 	program_put(d, c->program);
 	free(c);

@@ -54,6 +54,8 @@ struct conn {
 	struct install *install; /* until INSTALLED */
 	struct held_frame *held; /* of the peer's, until INSTALLED */
 	struct held_frame *rst;	 /* Linux's RST, until REMOVED */
+	/* Of a new connection of this name, until REMOVED: */
+	struct held_frame *syn_in, *syn_out; /* the peer's, Linux's */
 	struct translation t;
 	struct flow_id flow;
 	int fd;	       /* our duplicate of the shadow socket */

@@ -31,6 +31,7 @@
 	X(reassembled, "segments put together from IP fragments")              \
 	X(held, "frames held during an offload")                               \
 	X(held_full, "drop: too many frames held")                             \
+	X(renewed, "SYNs kept until the connection before was removed")        \
 	X(offloaded, "connections offloaded")                                  \
 	X(declined, "requests for offload declined")                           \
 	X(probed, "headers learned by a probe")                                \
