@@ -103,8 +103,14 @@ static void end(int s, const struct end *e)
 		await_end(s, e);
 	if (e->keeper != NOBODY)
 		send_all(s, "late", LATE);
-	if (e->first == me && e->reset)
+	if (e->first == me && e->reset) {
 		io_linger_reset(s);
+	} else if (e->first == me && me == CONNECTOR) {
+		/* Or else tcp_tw_reuse does not wait for the other's FIN. */
+		if (io_shut_wr(s) < 0)
+			io_die("shutdown");
+		await_end(s, e);
+	}
 	if (io_close(s) < 0)
 		io_die("close");
 }
@@ -160,6 +166,8 @@ static void listen_rounds(const struct sockaddr_storage *ss, socklen_t len)
 		recv_all(s, &e, sizeof(e));
 		recv_all(s, bytes, BYTES);
 		send_all(s, bytes, BYTES);
+		/* A reset would discard what has not yet left. */
+		recv_all(s, bytes, 1);
 		end(s, &e);
 	}
 }
@@ -215,6 +223,7 @@ static void connect_rounds(const struct sockaddr_storage *to, socklen_t len,
 		send_all(s, &e, sizeof(e));
 		send_all(s, bytes, BYTES);
 		recv_all(s, bytes, BYTES);
+		send_all(s, bytes, 1);
 		end(s, &e);
 	}
 	err = try_connect(to, &from, len, &s, &no_us);
