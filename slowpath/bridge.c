@@ -142,7 +142,8 @@ static void conn_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 	const struct tcphdr *th = frame_tcp(f);
 
 	if (c->phase == CONN_HOLD) {
-		struct cache_entry *e = cache_learn(&d->cache, &c->key, f, 0);
+		struct cache_entry *e =
+			cache_learn(&d->cache, &c->key, f, 0, daemon_now_ms());
 
 		if (f->payload_len || th->fin || th->rst)
 			bridge_to_wire(d, e->core, f->data, f->len);
@@ -201,7 +202,7 @@ static void tcp_from_linux(struct daemon *d, struct frame *f)
 			     l); /* Linux gave the name to a new connection */
 	e = cache_find(&d->cache, &key);
 	if (e || th->syn)
-		e = cache_learn(&d->cache, &key, f, 0);
+		e = cache_learn(&d->cache, &key, f, 0, daemon_now_ms());
 	bridge_to_wire(d, e ? e->core : 0, f->data, f->len);
 }
 

@@ -12,8 +12,9 @@
  * A set-associative table of fixed size, the least recently used entry of a set
  * makes room: a flood of SYNs costs other connections no more than a cache
  * miss, which offload repairs by asking Linux for a frame. It also keeps what
- * ts_recent must be (RFC 7323), which Linux tells nowhere else. The hash is
- * keyed, since peers choose the keys. One thread.
+ * ts_recent must be (RFC 7323), which Linux tells nowhere else, and what its
+ * frames tell of its clock for timestamps. The hash is keyed, since peers
+ * choose the keys. One thread.
  */
 #include "slowpath/cache.h"
 #include "slowpath/translate.h"
@@ -21,7 +22,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define TS_WINDOW 65536u /* how old the peer's last segment may be */
+#define TS_WINDOW 65536u      /* how old the peer's last segment may be */
+#define TS_CLOCK_MAX_MS 1000u /* an offset this far off is another clock's */
 
 static_assert(sizeof(struct conn_key) == 40, "five words without padding");
 
@@ -124,8 +126,17 @@ static bool options_strange(const struct frame *f)
 	return false;
 }
 
+/* Each frame was sent before it was read: the greatest offset is the best. */
+static void note_clock(struct cache_entry *e, uint32_t ts_offset, bool syn)
+{
+	if (!e->ts_seen || syn || seq_gt(ts_offset, e->ts_offset))
+		e->ts_offset = ts_offset;
+	e->ts_seen = true;
+}
+
 struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
-				const struct frame *f, unsigned int core)
+				const struct frame *f, unsigned int core,
+				uint32_t now_ms)
 {
 	struct cache_entry *e = cache_find(c, key);
 	uint32_t tsval;
@@ -149,7 +160,8 @@ struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
 	if (frame_tcp(f)->syn)
 		e->strange = options_strange(f);
 	e->gap = translate_reports_gap(f);
-	translate_timestamps(f, &tsval, &e->tsecr);
+	if (translate_timestamps(f, &tsval, &e->tsecr))
+		note_clock(e, tsval - now_ms, frame_tcp(f)->syn);
 	return e;
 }
 
@@ -174,4 +186,11 @@ uint32_t cache_ts_recent(const struct cache_entry *e, uint32_t rcv_nxt)
 	    seq_gt(e->peer_tsval, e->tsecr))
 		return e->peer_tsval;
 	return e->tsecr;
+}
+
+uint32_t cache_ts_offset(const struct cache_entry *e, uint32_t least)
+{
+	if (e->ts_seen && e->ts_offset - least < TS_CLOCK_MAX_MS)
+		return e->ts_offset;
+	return least;
 }

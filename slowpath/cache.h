@@ -16,6 +16,7 @@ struct cache_entry {
 	uint32_t used;	       /* cache's clock at its last use */
 	uint32_t flow_label;   /* IPv6, host byte order */
 	uint32_t tsecr;	       /* last that Linux sent (RFC 7323) */
+	uint32_t ts_offset;    /* tsval = CLOCK_MONOTONIC ms + this, or more */
 	uint32_t peer_tsval;   /* of the peer's last segment, unchecked */
 	uint32_t peer_seq_end; /* and where in its space it ended */
 	uint8_t l2[FP_L2_MAX]; /* Ethernet header */
@@ -24,6 +25,7 @@ struct cache_entry {
 	bool peer_seen; /* peer_tsval and peer_seq_end are set */
 	bool strange;	/* SYN or SYN-ACK with an option we don't know */
 	bool gap;	/* Linux's last segment had SACK blocks */
+	bool ts_seen;	/* ts_offset is set */
 };
 
 struct cache {
@@ -34,14 +36,20 @@ struct cache {
 
 int cache_init(struct cache *c, uint64_t seed); /* 0 or -ENOMEM */
 void cache_destroy(struct cache *c);
-/* Remember a TCP frame that Linux sends for @key; @core is for a new entry. */
+/* Remember a TCP frame that Linux sends for @key; @core is for a new entry,
+ * @now_ms CLOCK_MONOTONIC after it was read. */
 struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
-				const struct frame *f, unsigned int core);
+				const struct frame *f, unsigned int core,
+				uint32_t now_ms);
 /* Remember the core and timestamp of a segment of the peer's. */
 void cache_hear(struct cache_entry *e, const struct frame *f,
 		unsigned int core);
 /* What Linux holds as ts_recent, its rcv_nxt given. */
 uint32_t cache_ts_recent(const struct cache_entry *e, uint32_t rcv_nxt);
+/* The offset of Linux's TSval to CLOCK_MONOTONIC in ms: @least, or more if its
+ * frames showed that; never more than it is, and no TSval that is made with it
+ * is before one that Linux sent. */
+uint32_t cache_ts_offset(const struct cache_entry *e, uint32_t least);
 /* NULL: not there. */
 struct cache_entry *cache_find(struct cache *c, const struct conn_key *key);
 void cache_forget(struct cache *c, const struct conn_key *key);

@@ -197,8 +197,10 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 	choose_cc(d, c, p);
 	p->mtu_probing =
 		(uint8_t)sysctl_value(&d->mtu_probing, daemon_now_ns());
-	if (p->timestamps)
+	if (p->timestamps) {
 		p->ts_recent = cache_ts_recent(e, p->rcv_nxt);
+		p->ts_offset = cache_ts_offset(e, p->ts_offset);
+	}
 	fill_conn(c, p);
 	return reason;
 }

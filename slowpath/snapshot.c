@@ -22,8 +22,11 @@
  *   tcpi_snd_mss       payload, the timestamps option deducted
  *   TCP_TIMESTAMP      TSval of now with bit 0 cleared; bit 0 set: microsecond
  *                      timestamps, which are declined. TSval - ms is known but
- *                      for that bit: the upper value is taken, so that a TSval
- *                      of ours is never before one that Linux sent
+ *                      for that bit: the lower value is taken, so that a TSval
+ *                      of ours is never ahead of Linux's in the connection's
+ *                      TIME_WAIT, or in the next one between the same ports.
+ *                      What Linux itself sent shows whether it is one more
+ *                      (cache_ts_offset())
  *   send queue         peeked from the oldest segment not wholly acknowledged:
  *                      it may begin before snd_una
  *   tcpi_rcv_ooopack   segments ever received out of order, not those that
@@ -288,18 +291,24 @@ static uint32_t now_ms(void)
 	return (uint32_t)(ts.tv_sec * 1000u + ts.tv_nsec / 1000000);
 }
 
-/* The clock is read before: what passes between makes the offset too great,
- * never too small; and bit 0, which Linux hides, is taken as set. */
+#define CLOCK_TRIES 4
+
+/* The clock is read afterwards: what passes between makes the offset too small,
+ * never too great; and bit 0, which Linux hides, is taken as clear. */
 static enum xts_reason timestamp_read(int fd, struct flow_params *p)
 {
-	uint32_t before = now_ms();
-	int val;
+	uint32_t before, after = now_ms();
+	int val, i = 0;
 
-	if (opt_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, &val))
-		return XTS_REASON_REPAIR;
-	if (val & 1)
-		return XTS_REASON_OPTIONS;
-	p->ts_offset = ((uint32_t)val | 1) - before;
+	do {
+		before = after;
+		if (opt_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, &val))
+			return XTS_REASON_REPAIR;
+		if (val & 1)
+			return XTS_REASON_OPTIONS;
+		after = now_ms();
+	} while (after != before && ++i < CLOCK_TRIES);
+	p->ts_offset = (uint32_t)val - after;
 	return XTS_REASON_NONE;
 }
 

@@ -20,10 +20,11 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key);
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
  * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,
  * mtu_probing, which are the caller's: Linux tells ts_recent only in frames,
- * see translate_timestamps(); and what snapshot_options() reads): received data
- * are moved into @rx, unacknowledged and unsent data copied into @tx (each of
- * buf_size bytes). @gap: what the last segment that Linux sent said of its
- * receive queue. On any reason but NONE the socket is as before, data included.
+ * see cache.h; the same goes for the last millisecond of ts_offset; and what
+ * snapshot_options() reads): received data are moved into @rx, unacknowledged
+ * and unsent data copied into @tx (each of buf_size bytes). @gap: what the last
+ * segment that Linux sent said of its receive queue. On any reason but NONE the
+ * socket is as before, data included.
  *
  * After NONE, while p->tx_len > 0, Linux must be told that its data arrived:
  * see snapshot_unacked(). Linux's snd_nxt is then p->snd_una + p->tx_len, the

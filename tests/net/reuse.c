@@ -166,8 +166,9 @@ static void listen_rounds(const struct sockaddr_storage *ss, socklen_t len)
 		recv_all(s, &e, sizeof(e));
 		recv_all(s, bytes, BYTES);
 		send_all(s, bytes, BYTES);
-		/* A reset would discard what has not yet left. */
-		recv_all(s, bytes, 1);
+		/* Not before all has arrived: a reset discards the rest. */
+		if (e.first == LISTENER)
+			recv_all(s, bytes, 1);
 		end(s, &e);
 	}
 }
@@ -223,7 +224,8 @@ static void connect_rounds(const struct sockaddr_storage *to, socklen_t len,
 		send_all(s, &e, sizeof(e));
 		send_all(s, bytes, BYTES);
 		recv_all(s, bytes, BYTES);
-		send_all(s, bytes, 1);
+		if (e.first == LISTENER)
+			send_all(s, bytes, 1);
 		end(s, &e);
 	}
 	err = try_connect(to, &from, len, &s, &no_us);

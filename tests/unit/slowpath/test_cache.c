@@ -11,6 +11,7 @@
 #include "slowpath/cache.h"
 
 #define OPTS_MAX 40
+#define NOW_MS 5000u
 
 /* A segment of 10.0.0.5:80 to 10.0.0.9:@port with @olen bytes of options. */
 static struct frame segment(uint8_t *buf, uint16_t port, bool syn,
@@ -52,7 +53,7 @@ static struct cache_entry *learn(struct cache *c, uint16_t port, bool syn,
 	struct conn_key key;
 
 	frame_key(&f, false, &key);
-	return cache_learn(c, &key, &f, 3);
+	return cache_learn(c, &key, &f, 3, NOW_MS);
 }
 
 static const uint8_t linux_syn[] = {2, 4, 5, 0xb4, 4, 2,  8, 10, 0, 0,
@@ -134,6 +135,29 @@ static void test_peer_timestamp_counts_when_linux_took_it(void **state)
 	assert_int_equal(cache_ts_recent(e, 1000 + 70000), 77);
 }
 
+/* The best guess is the one that is ahead of no frame and behind none. */
+static void test_clock_is_that_of_the_frames(void **state)
+{
+	static const uint8_t later[12] = {1, 1, 8, 10, 0, 0, 0, 3};
+	static const uint8_t late[12] = {1, 1, 8, 10, 0, 0, 0, 2};
+	struct cache_entry *e;
+
+	e = learn(*state, 7, false, later, 0);
+	assert_int_equal(cache_ts_offset(e, 10 - NOW_MS), 10 - NOW_MS);
+	e = learn(*state, 7, true, linux_syn, 20); /* TSval 1 */
+	assert_int_equal(cache_ts_offset(e, 0 - NOW_MS), 1 - NOW_MS);
+	assert_int_equal(cache_ts_offset(e, 1 - NOW_MS), 1 - NOW_MS);
+	assert_int_equal(cache_ts_offset(e, 2 - NOW_MS), 2 - NOW_MS);
+	e = learn(*state, 7, false, later, 12);
+	assert_int_equal(cache_ts_offset(e, 2 - NOW_MS), 3 - NOW_MS);
+	e = learn(*state, 7, false, late, 12); /* it was read late */
+	assert_int_equal(cache_ts_offset(e, 2 - NOW_MS), 3 - NOW_MS);
+	/* That was another clock. */
+	assert_int_equal(cache_ts_offset(e, 99999), 99999);
+	e = learn(*state, 7, true, linux_syn, 20);
+	assert_int_equal(cache_ts_offset(e, 1 - NOW_MS), 1 - NOW_MS);
+}
+
 static void test_flood_evicts_the_least_recently_used(void **state)
 {
 	struct cache_entry *e = learn(*state, 1, true, linux_syn, 20);
@@ -155,6 +179,7 @@ int main(void)
 		TEST(test_unknown_options_are_noted),
 		TEST(test_options_of_later_segments_do_not_count),
 		TEST(test_peer_timestamp_counts_when_linux_took_it),
+		TEST(test_clock_is_that_of_the_frames),
 		TEST(test_flood_evicts_the_least_recently_used),
 	};
 
