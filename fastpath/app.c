@@ -243,6 +243,8 @@ static noinline void command_flags(struct fp_core *c, struct flow *f,
 {
 	if (len) {
 		f->more = flags & XTS_F_MORE;
+		if (flags & XTS_F_URGENT)
+			urgent_send(f);
 		flow_judge(f);
 	}
 	if (flags & XTS_F_SHUT_WR)
@@ -363,9 +365,10 @@ command(struct fp_core *c, struct app_ctx *a, const struct xts_cmd *cmd,
 			return offence;
 	}
 	flow_list(c, f);
-	if (unlikely((cmd->flags & (XTS_F_SHUT_WR | XTS_F_CLOSE |
-				    XTS_F_CREDITS | XTS_F_MORE)) |
-		     f->more))
+	if (unlikely(
+		    (cmd->flags & (XTS_F_SHUT_WR | XTS_F_CLOSE | XTS_F_CREDITS |
+				   XTS_F_MORE | XTS_F_URGENT)) |
+		    f->more))
 		command_flags(c, f, cmd->flags, cmd->len);
 	return NULL;
 }

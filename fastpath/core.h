@@ -16,6 +16,7 @@
  *               to send
  *   tx.c        segments and ACKs out
  *   grow.c      larger buffers
+ *   urgent.c    urgent data
  *   timers.c    deadlines
  *   app.c       the programs' commands; reply.c what they are told
  */

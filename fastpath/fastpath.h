@@ -20,9 +20,9 @@
  *   RELEASE  -> the core processes its own held F, then normal operation;
  *               the program gets XTS_REPLY_OFFLOADED before any data
  *   ...         EV_FRAME for what only Linux can do: FIN and the ACK of ours,
- *               RST at rcv_nxt, a SYN behind that RST or behind both FINs;
- *               what else the network invents, RST and SYN elsewhere
- *               included, the core answers or drops (RFC 5961)
+ *               RST at rcv_nxt, a SYN behind that RST or behind both FINs, a
+ *               signal for urgent data; what else the network invents, RST and
+ *               SYN elsewhere included, the core answers or drops (RFC 5961)
  *   REMOVE or the program's close -> the core forgets the flow: from here on F
  *               are EV_FRAME with no flow. Answer EV_REMOVED with the
  *               final numbers; after it the buffers belong to the slow path.
@@ -103,6 +103,7 @@ struct flow_params {
 	bool timestamps;
 	bool sack, ecn; /* negotiated (RFC 2018, RFC 3168) */
 	bool nodelay, cork;
+	bool stdurg;		  /* net.ipv4.tcp_stdurg (RFC 6093) */
 	uint8_t mtu_probing;	  /* net.ipv4.tcp_mtu_probing (RFC 4821) */
 	char cc[FP_CC_NAME];	  /* fp_cc_known(), NUL-terminated; "": reno */
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */

@@ -177,7 +177,8 @@ void flow_judge(struct flow *f)
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
 	    !f->closing && !f->copy_ack && !f->persist && !f->backoff &&
 	    !f->cork && !f->more && loss_plain(&f->ext->loss) && !f->ece &&
-	    !f->ext->max_pacing_rate && !reassembly_busy(&f->ext->ooo))
+	    !f->ext->max_pacing_rate && !reassembly_busy(&f->ext->ooo) &&
+	    !urgent_busy(&f->ext->urgent))
 		f->plain = f->hdr_len;
 }
 
@@ -256,6 +257,7 @@ static void init_options(struct flow *f, const struct flow_params *p)
 	f->cc_fixed = p->cc_fixed;
 	f->user_timeout_ms = p->user_timeout_ms;
 	f->ext->max_pacing_rate = p->max_pacing_rate;
+	f->ext->urgent.stdurg = p->stdurg;
 	f->ext->before = (struct flow_before){
 		.bytes_acked = p->bytes_acked,
 		.bytes_received = p->bytes_received,

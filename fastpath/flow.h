@@ -24,6 +24,7 @@
 #include "fastpath/grow.h"
 #include "fastpath/loss.h"
 #include "fastpath/reassembly.h"
+#include "fastpath/urgent.h"
 
 #include <assert.h>
 
@@ -37,6 +38,7 @@ struct app_ctx;
 #define PEND_OFFLOADED 0x1u /* XTS_REPLY_OFFLOADED */
 #define PEND_GROWN 0x2u	    /* XTS_REPLY_GROWN */
 #define PEND_MOVED 0x4u	    /* XTS_REPLY_MOVED: move_to is set; comes last */
+#define PEND_URGENT 0x8u    /* XTS_REPLY_URGENT */
 
 enum flow_state {
 	FLOW_FREE, /* slot unused */
@@ -68,6 +70,7 @@ struct flow_ext {
 	struct loss loss;
 	struct reassembly ooo;
 	struct grow grow;
+	struct urgent urgent;
 	uint32_t snd_wnd_max; /* MAX.SND.WND (RFC 5961 5.2) as cold code saw */
 	bool reset;	      /* the peer's RST was passed on */
 	uint64_t max_pacing_rate; /* SO_MAX_PACING_RATE; 0: no limit */

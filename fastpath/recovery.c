@@ -16,6 +16,7 @@
  *   outside the window      ACK, dropped; or trimmed to what is new and fits
  *   ACK out of range        challenge ACK, dropped
  *   ACK                     loss.c; then the window
+ *   URG                     urgent.c; Linux gets a notice, to send SIGURG
  *   data                    in order: delivered, with what was behind the gap
  *                           behind a gap: kept, see reassembly.c; ACK at once
  *   FIN                     in order: passed on, Linux acknowledges it
@@ -33,8 +34,7 @@
  * timestamps are taken (RFC 7323 3.2: SHOULD drop); an older pure ACK within
  * 1.2 RTO passes PAWS; the window is taken from segments that acknowledge
  * something new whatever their place (RFC 9293: by SND.WL1 alone), and one that
- * says nothing new may only raise it. Urgent data are data in their place, as
- * with SO_OOBINLINE: no byte is taken out of the stream.
+ * says nothing new may only raise it.
  *
  * State: the flow's cold fields and its sender's half; core thread.
  */
@@ -282,7 +282,8 @@ static void update_window(struct fp_core *c, struct flow *f,
 /* For Linux: the headers of @fr at rcv_nxt in @buf. Its data are the program's:
  * Linux would acknowledge them, whether or not they were taken here. */
 static bool headers_only(const struct flow *f, const struct frame *fr,
-			 uint8_t flags, uint8_t *buf, struct frame *h)
+			 uint8_t flags, uint16_t urg_ptr, uint8_t *buf,
+			 struct frame *h)
 {
 	if (fr->payload > HEADERS_MAX)
 		return false;
@@ -292,7 +293,7 @@ static bool headers_only(const struct flow *f, const struct frame *fr,
 	h->len = fr->payload;
 	h->payload_len = 0;
 	frame_tcp(h)->seq = htonl(f->rcv_nxt);
-	frame_tcp(h)->urg_ptr = 0;
+	frame_tcp(h)->urg_ptr = htons(urg_ptr);
 	buf[fr->l4 + 13] = flags;
 	if (fr->v6)
 		frame_ip6(h)->ip6_plen = htons(fr->payload - fr->l4);
@@ -302,16 +303,16 @@ static bool headers_only(const struct flow *f, const struct frame *fr,
 	return true;
 }
 
-/* What the frame acknowledges. */
+/* What the frame acknowledges, and no more. */
 static bool event_ack(struct fp_core *c, const struct flow *f,
 		      const struct frame *fr)
 {
 	uint8_t buf[HEADERS_MAX];
 	struct frame h;
 
-	if (!fr->payload_len)
+	if (!fr->payload_len && !frame_tcp(fr)->urg)
 		return event_frame(c, f, fr->data, fr->len);
-	return headers_only(f, fr, SEG_FLAG_ACK, buf, &h) &&
+	return headers_only(f, fr, SEG_FLAG_ACK, 0, buf, &h) &&
 	       event_frame(c, f, h.data, h.len);
 }
 
@@ -367,10 +368,45 @@ static bool check_ack(struct fp_core *c, struct flow *f, struct segment *s,
 		ack = s->ack = f->snd_nxt;
 	}
 	take_ack(c, f, s, ack);
+	urgent_acked(f);
 	flow_judge(f);
 	flow_tell(c, f);
 	flow_list(c, f);
 	return true;
+}
+
+/* ---- sixth, the URG bit -----------------------------------------------------
+ */
+
+/* Linux signals the socket's owner for each urgent pointer that is greater than
+ * the last: an empty segment names the next byte of a stream that Linux will
+ * never see. The pointer has 16 bits, so many signals a connection can have. */
+static void notify_urgent(struct fp_core *c, struct flow *f,
+			  const struct frame *fr)
+{
+	uint16_t *n = &f->ext->urgent.notices;
+	uint8_t buf[HEADERS_MAX];
+	struct frame h;
+
+	if (*n == UINT16_MAX)
+		return;
+	reply_publish(c); /* the program knows when the signal comes */
+	if (headers_only(f, fr, SEG_FLAG_ACK | SEG_FLAG_URG, *n + 1, buf, &h) &&
+	    event_frame(c, f, h.data, h.len))
+		++*n;
+}
+
+/* Whatever else of @fr is Linux's to see, its pointer was ours. */
+static void take_urgent(struct fp_core *c, struct flow *f,
+			const struct segment *s, struct frame *fr)
+{
+	if (urgent_take(c, f, s))
+		notify_urgent(c, f, fr);
+	if (!(s->flags & SEG_FLAG_URG))
+		return;
+	fr->data[fr->l4 + 13] &= (uint8_t)~SEG_FLAG_URG;
+	frame_tcp(fr)->urg_ptr = 0;
+	frame_set_checksums(fr);
 }
 
 /* ---- seventh, the segment text ----------------------------------------------
@@ -560,7 +596,7 @@ static void take_kept_fin(struct fp_core *c, struct flow *f,
 	flow_judge(f);
 	/* If data went on behind it, that was none. */
 	if (f->ext->ooo.fin_seq == f->rcv_nxt &&
-	    headers_only(f, fr, SEG_FLAG_FIN | SEG_FLAG_ACK, buf, &fin))
+	    headers_only(f, fr, SEG_FLAG_FIN | SEG_FLAG_ACK, 0, buf, &fin))
 		take_fin(c, f, &fin);
 }
 
@@ -625,11 +661,13 @@ void recovery_segment(struct fp_core *c, struct flow *f, struct frame *fr)
 	if (!check_paws(c, f, &s) || !check_sequence(c, f, &s, fr) ||
 	    !check_ack(c, f, &s, fr))
 		return;
+	take_urgent(c, f, &s, fr);
 	if (f->copy_ack && event_ack(c, f, fr)) {
 		f->copy_ack = false;
 		flow_judge(f);
 	}
 	take_text(c, f, &s, fr);
+	urgent_received(f);
 	if (f->state == FLOW_OPEN && f->tx_len == 0 &&
 	    (f->shut_wr || f->closing))
 		recovery_drained(c, f);

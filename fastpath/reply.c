@@ -9,6 +9,9 @@
  * doesn't read costs no memory and no other program notices. A flow that is
  * gone keeps its slot until its last reply found room (or the context goes).
  *
+ * Urgent data: the pointer is told behind the data that came before it and
+ * before those that come behind, see urgent.c.
+ *
  * Acknowledged bytes alone are told only when the program has used half of its
  * buffer, see flow_has_reply(), or asks (XTS_F_CREDITS).
  *
@@ -73,8 +76,10 @@ static inline void slot_put(struct fp_core *c, struct app_ctx *a)
 	}
 }
 
+/* Without data, if the urgent pointer is to be told before these. */
 static noinline bool post_offloaded(struct fp_core *c, struct flow *f)
 {
+	uint32_t len = f->pend_rare & PEND_URGENT ? 0 : f->pend_len;
 	struct app_ctx *a = f->ctx;
 	struct xts_reply *r = slot_get(c, a);
 
@@ -84,7 +89,7 @@ static noinline bool post_offloaded(struct fp_core *c, struct flow *f)
 		.type = XTS_REPLY_OFFLOADED,
 		.cookie = f->cookie,
 		.off = 0,
-		.len = f->pend_len,
+		.len = len,
 		.credits = f->pend_credits,
 		.flow = f->index,
 		.flow_gen = f->gen,
@@ -93,7 +98,7 @@ static noinline bool post_offloaded(struct fp_core *c, struct flow *f)
 		.rx_buf = (uint64_t)(f->rx_buf - a->ctx->mem),
 		.tx_len = f->tx_len + f->pend_credits,
 	};
-	f->pend_len = 0;
+	f->pend_len -= len;
 	f->pend_credits = 0;
 	f->pend_rare &= ~PEND_OFFLOADED;
 	slot_put(c, a);
@@ -116,6 +121,26 @@ static noinline bool post_grown(struct fp_core *c, struct flow *f)
 		.tx_len = g->offered_tx,
 	};
 	f->pend_rare &= ~PEND_GROWN;
+	slot_put(c, f->ctx);
+	return true;
+}
+
+static noinline bool post_urgent(struct fp_core *c, struct flow *f)
+{
+	struct urgent *u = &f->ext->urgent;
+	struct xts_reply *r = slot_get(c, f->ctx);
+
+	if (!r)
+		return false;
+	*r = (struct xts_reply){
+		.type = XTS_REPLY_URGENT,
+		.flags = u->fresh ? XTS_F_URGENT : 0,
+		.cookie = f->cookie,
+		.err = u->byte,
+		.urgent = u->rcv_up - (f->rcv_nxt - f->pend_len),
+	};
+	u->fresh = false;
+	f->pend_rare &= ~PEND_URGENT;
 	slot_put(c, f->ctx);
 	return true;
 }
@@ -166,6 +191,8 @@ static inline bool post_all(struct fp_core *c, struct flow *f)
 	if (unlikely(f->pend_rare & PEND_OFFLOADED) && !post_offloaded(c, f))
 		return false;
 	if (unlikely(f->pend_rare & PEND_GROWN) && !post_grown(c, f))
+		return false;
+	if (unlikely(f->pend_rare & PEND_URGENT) && !post_urgent(c, f))
 		return false;
 	if ((f->pend_len || f->pend_credits || f->pend_flags) &&
 	    !post_recv(c, f))

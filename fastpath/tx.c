@@ -32,6 +32,7 @@
 #define OFF_FLAGS 13
 #define OFF_WIN 14
 #define OFF_SUM 16
+#define OFF_URG 18
 #define OFF_TSVAL 24
 #define OFF_TSECR 28
 
@@ -278,6 +279,19 @@ static void tx_report(struct flow *f, struct options *o, uint32_t room)
 	}
 }
 
+/* The URG bit is in the sum already, the pointer was 0. */
+static noinline void tx_set_urgent(const struct flow *f, uint8_t *frame,
+				   uint16_t pointer)
+{
+	uint8_t *th = frame + f->l4;
+	uint16_t be;
+
+	put16(th + OFF_URG, htons(pointer));
+	memcpy(&be, th + OFF_SUM, 2);
+	put16(th + OFF_SUM,
+	      csum_finish((uint64_t)(uint16_t)~be + htons(pointer)));
+}
+
 static noinline void tx_build(struct fp_core *c, struct flow *f,
 			      struct queue_frame *q, uint32_t seq, uint32_t off,
 			      uint32_t len, uint8_t flags)
@@ -286,6 +300,7 @@ static noinline void tx_build(struct fp_core *c, struct flow *f,
 	bool v6 = f->key.family == AF_INET6;
 	uint32_t room = q->len - f->hdr_len;
 	struct options o = {0};
+	uint16_t urgent = urgent_pointer(f, seq);
 
 	if (room > f->snd_mss)
 		room = f->snd_mss;
@@ -293,8 +308,12 @@ static noinline void tx_build(struct fp_core *c, struct flow *f,
 		tx_report(f, &o, room - len);
 	if (f->ece)
 		flags |= SEG_FLAG_ECE;
+	if (unlikely(urgent))
+		flags |= SEG_FLAG_URG;
 	tx_write(c, f, q, seq, off, len, flags, o.len ? &o : NULL, f->hdr_len,
 		 v6, f->timestamps);
+	if (unlikely(urgent))
+		tx_set_urgent(f, q->data, urgent);
 }
 
 /* Retransmissions and ACKs are not ECT (RFC 3168 6.1.4, 6.1.5), but for an
@@ -346,17 +365,25 @@ noinline bool tx_ack(struct fp_core *c, struct flow *f)
 	return true;
 }
 
-bool tx_probe(struct fp_core *c, struct flow *f)
+static bool tx_probe_at(struct fp_core *c, struct flow *f, uint32_t seq)
 {
 	struct queue_frame q;
 
 	if (!tx_frame(c, &q))
 		return false;
-	tx_build(c, f, &q, f->snd_una - 1, 0, 0, SEG_FLAG_ACK);
+	tx_build(c, f, &q, seq, 0, 0, SEG_FLAG_ACK);
 	tx_not_ect(f, &q);
 	tx_submit(c, &q);
 	COUNT(c, tx_probes);
 	return true;
+}
+
+/* An old segment's urgent pointer need not count: one more, as Linux. */
+bool tx_probe(struct fp_core *c, struct flow *f)
+{
+	if (urgent_pointer(f, f->snd_una))
+		tx_probe_at(c, f, f->snd_una);
+	return tx_probe_at(c, f, f->snd_una - 1);
 }
 
 /* ---- data ------------------------------------------------------------------
@@ -471,7 +498,7 @@ static bool tx_holds(struct fp_core *c, struct flow *f)
 {
 	struct flow_ext *x = f->ext;
 
-	if (f->shut_wr || f->closing)
+	if (f->shut_wr || f->closing || x->urgent.sending)
 		return false;
 	if (f->cork || f->more) {
 		if (!x->cork_until)

@@ -93,6 +93,8 @@
  * data, or when half of the transmit buffer is used); reply: the answer */
 #define XTS_F_CREDITS 0x100u
 #define XTS_F_MORE 0x200u /* cmd: more data follow soon (MSG_MORE) */
+/* cmd: the last byte of these data is urgent (MSG_OOB); URGENT: a new one */
+#define XTS_F_URGENT 0x800u
 
 enum xts_cmd_type {
 	XTS_CMD_NONE = 0,
@@ -151,7 +153,13 @@ enum xts_reply_type {
 	/* One of XTS_INFO_PARTS replies in a row, which make a struct xts_info:
 	 * flags is the part's number, its bytes are those behind cookie. */
 	XTS_REPLY_INFO = 6,
+	/* With XTS_F_URGENT: the peer has named a new urgent byte. Without:
+	 * the one named last has come, perhaps before its turn. urgent says
+	 * which, err is 0 or the byte itself with XTS_URGENT_HAS. It is in the
+	 * receive buffer too, when all before it is. */
+	XTS_REPLY_URGENT = 7,
 };
+#define XTS_URGENT_HAS 0x100u
 
 /* Service -> program, one cache line. */
 struct xts_reply {
@@ -161,7 +169,7 @@ struct xts_reply {
 	uint32_t off;	  /* data: offset in the receive buffer */
 	uint32_t len;	  /* data: bytes */
 	uint32_t credits; /* bytes of the transmit buffer set free */
-	uint32_t err;	  /* errno with RESET, enum xts_reason with DECLINED */
+	uint32_t err;	  /* errno with RESET, reason with DECLINED, byte */
 	/* OFFLOADED only: */
 	uint32_t flow;
 	uint32_t flow_gen;
@@ -169,7 +177,9 @@ struct xts_reply {
 	uint32_t buf_size; /* of each buffer, a power of two */
 	uint64_t rx_buf;   /* offset of the receive buffer in the memory */
 	uint32_t tx_len;   /* bytes already in the transmit buffer at 0 */
-	uint32_t reserved;
+	/* URGENT: bytes between the last one told of and the urgent one; 0 in
+	 * other replies. */
+	uint32_t urgent;
 };
 static_assert(sizeof(struct xts_reply) == XTS_CACHELINE, "one line a reply");
 /* The transmit buffer follows the receive buffer: at rx_buf + buf_size. */
@@ -297,7 +307,8 @@ static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 	X(REPAIR, "Linux did not let its state be read (TCP_REPAIR)")          \
 	X(DUPLICATE, "the connection is offloaded already")                    \
 	X(STOPPING, "the service is stopping")                                 \
-	X(DISABLED, "switched off by XTS_DISABLE in the environment")
+	X(DISABLED, "switched off by XTS_DISABLE in the environment")          \
+	X(URGENT, "the kernel holds urgent data")
 
 enum xts_reason {
 #define X(name, text) XTS_REASON_##name,

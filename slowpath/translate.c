@@ -23,7 +23,8 @@
  * Wire to Linux: seq -= dr, ack -= ds, SACK blocks -= ds. What the fast path
  * carried does not exist in Linux's space, it is one point there:
  *   - a SACK block of it has no place there and becomes padding;
- *   - payload below rcv_nxt is cut off; what is older still ends at rcv_base -
+ *   - payload below rcv_nxt is cut off, an urgent pointer into it is none any
+ *     more; what is older still ends at rcv_base -
  *     1, an old segment that Linux answers and conntrack accepts;
  *   - a segment without payload ahead of rcv_nxt (data before it were lost or
  *     are on their way) would lie outside of the window that Linux advertised,
@@ -245,8 +246,14 @@ void translate_to_wire(const struct translation *t, const struct flow_view *v,
 static void payload_cut(struct frame *f, uint16_t n)
 {
 	uint8_t *p = f->data + f->payload;
+	struct tcphdr *th = frame_tcp(f);
 	uint32_t l3_len;
 
+	/* It counts from the first byte: 1 names that one. */
+	if (th->urg) {
+		th->urg = get16(&th->urg_ptr) > n;
+		put16(&th->urg_ptr, th->urg ? get16(&th->urg_ptr) - n : 0);
+	}
 	f->payload_len -= n;
 	memmove(p, p + n, f->payload_len);
 	f->len = f->payload + f->payload_len;

@@ -320,6 +320,7 @@ uint32_t host_build(struct host *h, struct seg s, uint8_t *buf)
 	th->doff = hlen / 4;
 	buf[l4 + 13] = s.flags ? s.flags : SEG_ACK;
 	th->window = htons(win > 0xffff ? 0xffff : win);
+	th->urg_ptr = htons(s.urg);
 	memcpy(th + 1, opts, olen);
 	for (i = 0; i < s.len; i++)
 		buf[l4 + hlen + i] = host_pattern(s.seq + i);
@@ -406,6 +407,8 @@ bool host_tx(struct host *h, struct seg *s)
 	s->len = f.payload_len;
 	s->flags = h->out[f.l4 + 13];
 	s->win = (uint32_t)ntohs(th->window) << h->v.wscale;
+	s->urg = ntohs(th->urg_ptr);
+	assert_true(!s->urg == !(s->flags & SEG_URG));
 	s->ecn = (f.v6 ? h->out[15] >> 4 : h->out[15]) & 3;
 	parse_sacks(h, &f, s);
 	if (h->v.ts) {

@@ -60,7 +60,8 @@ struct seg {
 	 * sent to it, of ours in what it sends. */
 	uint32_t n_blocks;
 	struct sack_block block[SEG_SACK_MAX];
-	uint8_t ecn; /* the two bits of the traffic class */
+	uint16_t urg; /* urgent pointer; its flag is in flags */
+	uint8_t ecn;  /* the two bits of the traffic class */
 	bool bad_tcp_sum, bad_ip_sum;
 	uint16_t pport; /* 0: of the flow */
 };

@@ -310,12 +310,6 @@ static void test_segment_with_sack_option_is_taken(struct host *h)
 	assert_int_equal(host_count(h, rx_cold), 1);
 }
 
-static void test_urgent_data_are_data(struct host *h)
-{
-	host_rx(h, (struct seg){.len = 10, .flags = SEG_ACK | SEG_URG});
-	expect_data(h, 0, 10);
-}
-
 static void test_ack_of_what_was_never_sent_is_dropped(struct host *h)
 {
 	host_rx(h, (struct seg){.len = 10, .ack = 1});
@@ -404,7 +398,6 @@ int main(void)
 		T(test_time_stamp_of_the_first_unacknowledged_is_echoed),
 		T(test_segment_without_time_stamp_is_taken),
 		T(test_segment_with_sack_option_is_taken),
-		T(test_urgent_data_are_data),
 		T(test_ack_of_what_was_never_sent_is_dropped),
 		T(test_ack_below_snd_una_is_ignored_but_not_its_data),
 		T(test_frames_of_others_go_to_the_slow_path),
