@@ -98,6 +98,36 @@ static void kick(struct xring *ring)
 }
 
 /* false: the ring is full, s stays as it is. */
+/* What one command can tell of: up to the end of the buffer, and of the urgent
+ * byte, which is its last. */
+static uint32_t tell_len(const struct xsock *s, uint32_t off)
+{
+	uint32_t len = s->tx_unsent;
+
+	if (len > s->tx_size - off)
+		len = s->tx_size - off;
+	if (__builtin_expect(s->cmd_flags & XTS_F_URGENT, 0) && len > s->tx_urg)
+		len = s->tx_urg;
+	return len;
+}
+
+/* And the flags that go with it. The others wait for the last one. */
+static uint32_t tell_flags(struct xsock *s, uint32_t len)
+{
+	uint32_t flags = s->tx_unsent ? 0 : s->cmd_flags & ~XTS_F_URGENT;
+
+	if (__builtin_expect(s->cmd_flags & XTS_F_URGENT, 0)) {
+		s->tx_urg -= len;
+		if (!s->tx_urg) {
+			flags |= XTS_F_URGENT;
+			s->cmd_flags &= ~XTS_F_URGENT;
+		}
+	}
+	if (!s->tx_unsent)
+		s->cmd_flags = 0;
+	return flags;
+}
+
 static bool tell(struct xctx *c, struct xsock *s)
 {
 	struct xring *ring = &c->ring[s->core];
@@ -109,9 +139,7 @@ static bool tell(struct xctx *c, struct xsock *s)
 		if (!cmd)
 			return false;
 		off = (s->tx_off - s->tx_unsent) & (s->tx_size - 1);
-		len = s->tx_unsent;
-		if (len > s->tx_size - off)
-			len = s->tx_size - off;
+		len = tell_len(s, off);
 		cmd->type = XTS_CMD_SEND;
 		cmd->flow = s->flow;
 		cmd->flow_gen = s->flow_gen;
@@ -120,9 +148,7 @@ static bool tell(struct xctx *c, struct xsock *s)
 		cmd->credits = s->rx_credits;
 		s->rx_credits = 0;
 		s->tx_unsent -= len;
-		cmd->flags = s->tx_unsent ? 0 : s->cmd_flags;
-		if (!s->tx_unsent)
-			s->cmd_flags = 0;
+		cmd->flags = tell_flags(s, len);
 		cmd_submit(ring);
 	}
 	return true;
@@ -304,7 +330,7 @@ void xctx_detach(struct xctx *c)
 			(void)connect(s->fd, &none, sizeof(none));
 		xctx_end_flow(c, s, ECONNRESET);
 		s->kept = false;
-		s->rx_avail = 0;
+		s->rx_avail = s->urg = 0;
 		if (xsock_phase(s) == XPHASE_ASKING)
 			xsock_set_phase(s, XPHASE_OFFLOADED);
 	}

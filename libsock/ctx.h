@@ -144,6 +144,18 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err);
 /* A closing socket has had its last reply; lock held. */
 void xctx_close_answered(struct xctx *c, struct xsock *s);
 
+/* urgent.c. Lock of s->ctx held, all: */
+void xurgent_reply(struct xctx *c, struct xsock *s, const struct xts_reply *r);
+/* s->urg: n bytes were read. */
+void xurgent_consumed(struct xsock *s, uint32_t n);
+/* s->urg: of *avail bytes, what one read may take. The bytes to leave out
+ * before them: 0 or 1. */
+uint32_t xurgent_cut(const struct xsock *s, uint32_t *avail);
+uint32_t xurgent_queued(const struct xsock *s); /* FIONREAD */
+/* recv() with MSG_OOB: 1, 0 or -errno. */
+ssize_t xurgent_recv(struct xsock *s, const struct msghdr *msg, size_t len,
+		     int flags, int *msg_flags);
+
 /* epoll.c. Lock of s->ctx held, all: */
 void xepoll_to_user(struct xctx *c, struct xsock *s);
 void xepoll_to_kernel(struct xctx *c, struct xsock *s);
@@ -197,6 +209,39 @@ static inline struct xctx *xsock_lock(struct xsock *s)
 	}
 }
 
+#define XSOCK_CREDITS_MAX 262144u /* consumed bytes the service waits for */
+
+static inline void xsock_consumed(struct xctx *c, struct xsock *s, uint32_t n)
+{
+	s->rx_avail -= n;
+	s->rx_off = (s->rx_off + n) & (s->rx_size - 1);
+	if (__builtin_expect(s->urg, 0))
+		xurgent_consumed(s, n);
+	if (s->gone)
+		return;
+	s->rx_credits += n;
+	if (s->rx_credits >= s->rx_size / 2 ||
+	    s->rx_credits >= XSOCK_CREDITS_MAX)
+		xctx_flush_sock(c, s);
+	else
+		xctx_mark_dirty(c, s);
+}
+
+/* All before the urgent byte has been read: sockatmark(3) */
+static inline bool xsock_at_mark(const struct xsock *s)
+{
+	return s->urg && !s->urg_left;
+}
+
+/* Bytes that make it readable. */
+static inline uint32_t xsock_lowat(const struct xsock *s)
+{
+	uint32_t n = atomic_load_explicit(&s->rcvlowat, memory_order_relaxed);
+
+	/* The urgent byte is not for reading. */
+	return n + (xsock_at_mark(s) && !atomic_load(&s->oobinline));
+}
+
 /* EPOLL* bits of an offloaded socket, as Linux's tcp_poll(); lock held */
 static inline uint32_t xsock_events(struct xsock *s)
 {
@@ -206,9 +251,7 @@ static inline uint32_t xsock_events(struct xsock *s)
 
 	if (rd)
 		ev |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
-	else if (s->rx_avail &&
-		 s->rx_avail >= atomic_load_explicit(&s->rcvlowat,
-						     memory_order_relaxed))
+	else if (s->rx_avail && s->rx_avail >= xsock_lowat(s))
 		ev |= EPOLLIN | EPOLLRDNORM;
 	if (rd && wr)
 		ev |= EPOLLHUP;
@@ -216,6 +259,8 @@ static inline uint32_t xsock_events(struct xsock *s)
 		ev |= EPOLLOUT | EPOLLWRNORM;
 	else
 		s->nospace = true;
+	if (s->urg & XURG_VALID)
+		ev |= EPOLLPRI;
 	if (s->so_error)
 		ev |= EPOLLERR;
 	return ev;

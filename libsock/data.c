@@ -14,8 +14,9 @@
  * A sender that finds the buffer full waits until a third of it, or what it
  * still has to send, is free, so that it does not send slivers.
  *
- * Not here: urgent data (MSG_OOB: EOPNOTSUPP, EINVAL), the error queue (goes
- * to the kernel socket).
+ * The last byte of a send with MSG_OOB is urgent, also where only a part was
+ * taken; urgent.c has the other direction. Not here: the error queue (goes to
+ * the kernel socket).
  */
 #include "libsock/service.h"
 
@@ -25,8 +26,7 @@
 #include <signal.h>
 #include <string.h>
 
-#define CREDITS_MAX 262144u /* bytes consumed that the service waits for */
-#define RW_MAX 0x7ffff000u  /* what Linux moves in one call at most */
+#define RW_MAX 0x7ffff000u /* what Linux moves in one call at most */
 
 /* A position in the program's vector. */
 struct cursor {
@@ -109,39 +109,47 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 
 /* ---- receiving ---------------------------------------------------------- */
 
-static inline void consumed(struct xctx *c, struct xsock *s, uint32_t n)
-{
-	s->rx_avail -= n;
-	s->rx_off = (s->rx_off + n) & (s->rx_size - 1);
-	if (s->gone)
-		return;
-	s->rx_credits += n;
-	if (s->rx_credits >= s->rx_size / 2 || s->rx_credits >= CREDITS_MAX)
-		xctx_flush_sock(c, s);
-	else
-		xctx_mark_dirty(c, s);
-}
-
-/* Up to len bytes of what is there. */
+/* Up to len bytes of what is there, or of it before the urgent byte. */
 static size_t take(struct xctx *c, struct xsock *s, struct cursor *to,
 		   size_t len, int flags)
 {
-	uint32_t n = len < s->rx_avail ? (uint32_t)len : s->rx_avail, first;
+	uint32_t avail = s->rx_avail, skip = 0, off, n, first;
 
-	if (!n)
+	if (s->urg)
+		skip = xurgent_cut(s, &avail);
+	n = len < avail ? (uint32_t)len : avail;
+	if (!(n + skip))
 		return 0;
-	first = s->rx_size - s->rx_off;
+	off = (s->rx_off + skip) & (s->rx_size - 1);
+	first = s->rx_size - off;
 	if (first > n)
 		first = n;
 	if (!(flags & MSG_TRUNC)) {
-		move_bytes(to, s->rx_mem + s->rx_off, first, true);
+		move_bytes(to, s->rx_mem + off, first, true);
 		if (n > first)
 			move_bytes(to, s->rx_mem, n - first, true);
 	}
 	if (flags & MSG_PEEK)
 		return n;
-	consumed(c, s, n);
+	xsock_consumed(c, s, n + skip);
 	return n;
+}
+
+/* All that a peek waits for: it ends at the urgent byte, too. */
+static bool peek_ready(const struct xsock *s, size_t target)
+{
+	uint32_t avail = s->rx_avail;
+
+	if (s->urg)
+		xurgent_cut(s, &avail);
+	return avail >= target ||
+	       (s->urg && s->urg_left && avail == s->urg_left);
+}
+
+/* A read that has something ends at the urgent byte. */
+static bool ends_here(const struct xsock *s, int flags)
+{
+	return s->so_error || xsock_at_mark(s) || (s->urg && flags & MSG_PEEK);
 }
 
 static ssize_t recv_user(struct xctx **cp, struct xsock *s,
@@ -161,14 +169,14 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 	if (flags & MSG_PEEK && target > s->rx_size)
 		target = s->rx_size;
 	for (;;) {
-		if (s->rx_avail < target - done)
+		if (s->rx_avail < target - done || s->urg)
 			xctx_drain(*cp);
 		if (!(flags & MSG_PEEK))
 			done += take(*cp, s, &to, len - done, flags);
-		else if (s->rx_avail >= target || s->eof || s->gone ||
+		else if (peek_ready(s, target) || s->eof || s->gone ||
 			 s->shut_rd || err || !deadline)
 			done = take(*cp, s, &to, len, flags);
-		if (done >= target || s->eof || (done && s->so_error))
+		if (done >= target || s->eof || (done && ends_here(s, flags)))
 			break;
 		if (!done && s->so_error) {
 			err = -xsock_take_error(s);
@@ -189,6 +197,9 @@ static ssize_t recv_kernel(struct xsock *s, struct msghdr *msg, int flags,
 {
 	ssize_t n = recvmsg(s->fd, msg, flags);
 
+	/* Linux does not tell of a byte that was taken so. */
+	if (flags & MSG_OOB)
+		atomic_store(&s->tuned, true);
 	if (how == XROUTE_COUNTED) {
 		if (n < 0 ? errno == EAGAIN : (size_t)n < len)
 			xsock_drained(s);
@@ -202,6 +213,8 @@ static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
 {
 	ssize_t n = sendmsg(s->fd, msg, flags);
 
+	if (flags & MSG_OOB)
+		atomic_store(&s->oob_sent, true);
 	xsock_kernel_done(s, how);
 	return n;
 }
@@ -213,7 +226,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	struct xctx *c;
 	ssize_t n;
 	bool yield;
-	int how;
+	int how, msg_flags = 0;
 
 	if (flags & MSG_ERRQUEUE)
 		return recvmsg(s->fd, msg, flags);
@@ -221,9 +234,10 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
-	if (flags & MSG_OOB)
-		n = -EINVAL;
-	else
+	if (flags & MSG_OOB) {
+		xctx_drain(c);
+		n = xurgent_recv(s, msg, len, flags, &msg_flags);
+	} else
 		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline)
 			: 0;
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
@@ -237,7 +251,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	}
 	msg->msg_namelen = 0;
 	msg->msg_controllen = 0;
-	msg->msg_flags = 0;
+	msg->msg_flags = msg_flags;
 	return n;
 }
 
@@ -288,14 +302,14 @@ static inline size_t recv_hot(struct xsock *s, void *buf, size_t len)
 		xctx_drain(c);
 	if (xsock_phase(s) == XPHASE_OFFLOADED) {
 		n = len < s->rx_avail ? (uint32_t)len : s->rx_avail;
-		if (n > s->rx_size - s->rx_off ||
+		if (n > s->rx_size - s->rx_off || s->urg ||
 		    (n < len && n < atomic_load_explicit(&s->rcvlowat,
 							 memory_order_relaxed)))
 			n = 0;
 	}
 	if (n) {
 		memcpy(buf, s->rx_mem + s->rx_off, n);
-		consumed(c, s, n);
+		xsock_consumed(c, s, n);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return n;
@@ -373,6 +387,10 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 			s->cmd_flags &= ~XTS_F_MORE;
 			if (flags & MSG_MORE)
 				s->cmd_flags |= XTS_F_MORE;
+			if (flags & MSG_OOB) {
+				s->cmd_flags |= XTS_F_URGENT;
+				s->tx_urg = s->tx_unsent;
+			}
 			xctx_flush_sock(*cp, s);
 			continue;
 		}
@@ -404,10 +422,7 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	if (!c)
 		return how > 0 ? send_kernel(s, msg, flags, how)
 			       : xts_result(how);
-	if (flags & MSG_OOB)
-		n = -EOPNOTSUPP;
-	else
-		n = send_user(&c, s, msg->msg_iov, len, flags, deadline);
+	n = send_user(&c, s, msg->msg_iov, len, flags, deadline);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
 	if (c)
 		pthread_mutex_unlock(&c->lock);

@@ -8,7 +8,7 @@
  * passed on to it as Linux took them (what Linux rounds or clamps is read
  * back). Keepalive is Linux's own: its timers run on the shadow. What the
  * shadow can't know of an offloaded connection is answered from the socket
- * (SO_ERROR, the queue lengths) or by the fast path (TCP_INFO).
+ * (SO_ERROR, the queue lengths, SIOCATMARK) or by the fast path (TCP_INFO).
  *
  * TCP_INFO: the shadow's, with the fast path's numbers in the places of those
  * that Linux stopped counting. Without an answer in time it is the shadow's.
@@ -326,7 +326,10 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 		note_timeout(&sock->sndtimeo_ns, val);
 	else if (level == SOL_SOCKET && name == SO_RCVLOWAT)
 		atomic_store(&sock->rcvlowat, v > 0 ? (uint32_t)v : 1);
-	else if (option) {
+	else if (level == SOL_SOCKET && name == SO_OOBINLINE) {
+		atomic_store(&sock->oobinline, v != 0);
+		atomic_store(&sock->tuned, true);
+	} else if (option) {
 		if (option == XTS_OPT_NODELAY)
 			atomic_store(&sock->nodelay, v != 0);
 		pass_option(sock, option, level, name);
@@ -367,7 +370,8 @@ static int unacked(struct xsock *s)
 	return n;
 }
 
-/* Bytes in a queue of an offloaded socket; -1: it is not. */
+/* Bytes in a queue of an offloaded socket, or whether the urgent one is next;
+ * -1: it is not. */
 static int queued(struct xsock *s, unsigned long request)
 {
 	struct xctx *c;
@@ -378,7 +382,11 @@ static int queued(struct xsock *s, unsigned long request)
 	c = lock_offloaded(s);
 	if (!c)
 		return -1;
-	n = (int)(request == FIONREAD ? s->rx_avail : s->tx_unsent);
+	if (request == SIOCATMARK)
+		n = xsock_at_mark(s);
+	else
+		n = (int)(request == FIONREAD ? xurgent_queued(s)
+					      : s->tx_unsent);
 	pthread_mutex_unlock(&c->lock);
 	return n;
 }
@@ -402,7 +410,7 @@ int xts_ioctl(int s, unsigned long request, ...)
 		return 0;
 	}
 	if (request != FIONREAD && request != SIOCOUTQ &&
-	    request != SIOCOUTQNSD)
+	    request != SIOCOUTQNSD && request != SIOCATMARK)
 		return ioctl(sock->fd, request, arg);
 	n = queued(sock, request);
 	if (n < 0)

@@ -46,7 +46,7 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 	s->kept = c->session->keeps && s->rx_size &&
 		  !atomic_load(&c->session->lost);
 	if (!s->kept)
-		s->rx_avail = 0;
+		s->rx_avail = s->urg = 0;
 	/* The program knows the end of both directions. */
 	if (!ended)
 		xepoll_event(c, s,
@@ -203,6 +203,7 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 	switch (r->type) {
 	case XTS_REPLY_RECV:
 	case XTS_REPLY_GROWN:
+	case XTS_REPLY_URGENT:
 		break;
 	case XTS_REPLY_OFFLOADED:
 		return asking && reply_offloaded(c, s, r);
@@ -226,6 +227,10 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 	}
 	if (r->type == XTS_REPLY_GROWN)
 		return s->gone || reply_grown(c, s, r);
+	if (r->type == XTS_REPLY_URGENT && s->rx_size) {
+		xurgent_reply(c, s, r);
+		return true;
+	}
 	if (s->gone || (asking && !(r->flags & XTS_F_RESET)))
 		return s->gone;
 	if (!reply_recv(c, s, r))

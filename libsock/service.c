@@ -25,12 +25,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -536,6 +538,10 @@ static void options_load(struct xsock *s)
 	len = sizeof(v);
 	if (!getsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &v, &len))
 		atomic_store(&s->nodelay, v != 0);
+	len = sizeof(v);
+	if (atomic_load(&s->tuned) &&
+	    !getsockopt(s->fd, SOL_SOCKET, SO_OOBINLINE, &v, &len))
+		atomic_store(&s->oobinline, v != 0);
 	len = sizeof(tv);
 	if (!getsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len))
 		atomic_store(&s->rcvtimeo_ns,
@@ -558,6 +564,7 @@ void xsvc_inherit(struct xsock *s, struct xsock *listener)
 	atomic_store(&s->rcvtimeo_ns, atomic_load(&listener->rcvtimeo_ns));
 	atomic_store(&s->sndtimeo_ns, atomic_load(&listener->sndtimeo_ns));
 	atomic_store(&s->nodelay, atomic_load(&listener->nodelay));
+	atomic_store(&s->oobinline, atomic_load(&listener->oobinline));
 	s->options_known = true;
 	atomic_store(&s->tuned, atomic_load(&listener->tuned));
 }
@@ -586,6 +593,21 @@ static bool ask_disturbs(struct xsock *s)
 		 !s->ep_armed));
 }
 
+/* Only Linux knows which byte of what it still has to send is urgent. */
+static bool urgent_under_way(struct xsock *s)
+{
+	int unacked = 0;
+
+	if (!atomic_load(&s->oob_sent))
+		return false;
+	if (!ioctl(s->fd, SIOCOUTQ, &unacked) && unacked) {
+		atomic_store(&s->reason, XTS_REASON_URGENT);
+		return true;
+	}
+	atomic_store(&s->oob_sent, false);
+	return false;
+}
+
 void xsvc_ask(struct xsock *s, struct xctx *c)
 {
 	uint32_t phase = XPHASE_NEW;
@@ -604,7 +626,7 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 	s->options_known = true;
 	/* Under the context's lock no other thread closes the socket. */
 	pthread_mutex_lock(&c->lock);
-	if (ask_disturbs(s)) {
+	if (ask_disturbs(s) || urgent_under_way(s)) {
 		xsock_put_off(s);
 		xsock_set_phase(s, XPHASE_NEW);
 		goto unlock;

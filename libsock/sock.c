@@ -90,6 +90,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 		s->rx_credits = 0;
 	s->tx_off = s->tx_used = s->tx_unsent = s->cmd_flags = 0;
 	s->flow = s->flow_gen = s->core = 0;
+	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
 	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
 	s->asked = false;
@@ -109,6 +110,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->ep_armed = false;
 	atomic_store(&s->tuned, false);
 	atomic_store(&s->rcvlowat, 1);
+	atomic_store(&s->oobinline, false);
+	atomic_store(&s->oob_sent, false);
 	atomic_store(&s->rcvtimeo_ns, 0);
 	atomic_store(&s->sndtimeo_ns, 0);
 	atomic_store(&s->gen, gen ? gen : 1);
@@ -211,6 +214,7 @@ static bool passes(enum xts_reason reason)
 {
 	return reason == XTS_REASON_OUT_OF_ORDER ||
 	       reason == XTS_REASON_KERNEL_QUEUE ||
+	       reason == XTS_REASON_URGENT ||
 	       reason == XTS_REASON_NO_ROUTE_SEEN || is_full(reason);
 }
 

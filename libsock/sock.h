@@ -42,6 +42,12 @@
 
 struct xctx;
 
+/* The peer's urgent byte; 0: none, or read past. With VALID the byte itself. */
+#define XURG_BYTE 0xffu
+#define XURG_VALID 0x100u
+#define XURG_NOTYET 0x200u /* announced only */
+#define XURG_READ 0x400u   /* taken with MSG_OOB */
+
 enum xphase {
 	XPHASE_FREE,
 	XPHASE_KERNEL,
@@ -83,6 +89,8 @@ struct xsock {
 	_Atomic bool tuned; /* others of TCP's may not be what Linux gives */
 	_Atomic uint32_t rcvlowat;
 	_Atomic uint64_t rcvtimeo_ns, sndtimeo_ns; /* 0: for ever */
+	_Atomic bool oobinline;			   /* SO_OOBINLINE */
+	_Atomic bool oob_sent; /* Linux was given urgent data to send */
 	/* Changed by compare-and-swap; the ep_ fields below are under its
 	 * lock. */
 	_Atomic(struct xctx *) ep_ctx;
@@ -99,6 +107,10 @@ struct xsock {
 	uint32_t tx_unsent;	   /* of these, not told to the service yet */
 	uint32_t flow, flow_gen, core;
 	uint32_t cmd_flags; /* XTS_F_* of the next command */
+	uint16_t urg;	    /* XURG_* */
+	uint32_t urg_left;  /* bytes to read before the urgent one */
+	uint32_t tx_urg;    /* of tx_unsent, up to the urgent byte: with
+			     * XTS_F_URGENT in cmd_flags */
 	bool eof;	    /* peer's FIN */
 	bool gone;	    /* the flow is no more: no commands */
 	bool listed;	    /* on the ready list */

@@ -469,6 +469,7 @@ static int open_loop(struct daemon *d)
 		return -errno;
 	d->tap_fd = tap_fd(d->cfg->tap);
 	sysctl_open(&d->mtu_probing, "/proc/sys/net/ipv4/tcp_mtu_probing");
+	sysctl_open(&d->stdurg, "/proc/sys/net/ipv4/tcp_stdurg");
 	d->diag_fd = snapshot_diag_open();
 	if (d->diag_fd < 0)
 		return d->diag_fd;
@@ -516,6 +517,7 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
 	sysctl_close(&d->mtu_probing);
+	sysctl_close(&d->stdurg);
 	pathmtu_close(d);
 	fragments_free(d->fragments);
 	free(d);
@@ -541,7 +543,8 @@ int daemon_run(const struct daemon_config *cfg)
 		return EXIT_FAILURE;
 	d->cfg = cfg;
 	d->opt = cfg->opt;
-	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd = -1;
+	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd =
+		d->stdurg.fd = -1;
 	d->route_fd = -1;
 	rc = open_loop(d);
 	if (rc)

@@ -97,6 +97,7 @@ struct daemon {
 	int shadow_epoll; /* shadow sockets of live connections */
 	unsigned int tap_index;
 	struct sysctl mtu_probing; /* net.ipv4.tcp_mtu_probing */
+	struct sysctl stdurg;	   /* net.ipv4.tcp_stdurg */
 	bool cc_unknown_said;
 	struct fragments *fragments;
 	int route_fd;		  /* rtnetlink: routes change */

@@ -177,6 +177,8 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 		c->program->mem + program_slot_offset(c->program, c->slot);
 	enum xts_reason reason;
 
+	if (tuned && snapshot_urgent(c->fd))
+		return XTS_REASON_URGENT;
 	p->key = c->key;
 	p->ctx = &x->fp;
 	p->cookie = c->cookie;
@@ -197,6 +199,7 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 	choose_cc(d, c, p);
 	p->mtu_probing =
 		(uint8_t)sysctl_value(&d->mtu_probing, daemon_now_ns());
+	p->stdurg = sysctl_value(&d->stdurg, daemon_now_ns());
 	if (p->timestamps) {
 		p->ts_recent = cache_ts_recent(e, p->rcv_nxt);
 		p->ts_offset = cache_ts_offset(e, p->ts_offset);

@@ -38,6 +38,11 @@
  *                      caller saw them, @gap). Without SACK a connection that
  *                      had a gap is declined while it holds unread data
  *   ts_recent          can't be read at all
+ *   urgent data        MSG_OOB finds a byte that waits or was announced, unless
+ *                      SO_OOBINLINE. One that was taken so still parts the
+ *                      queue: SIOCINQ counts to it, to the end with
+ *                      SO_OOBINLINE. A program that has to do with these is
+ *                      looked at more closely. Nothing of them is carried over
  *   ECN                that it is in use, not whether an ECE is owed or a CWR.
  *                      The peer repeats ECE until it sees CWR, so that a lost
  *                      CWR costs one more reduction of cwnd; a CE mark whose
@@ -215,13 +220,30 @@ struct queues {
 	uint32_t snd; /* bytes unacknowledged or unsent */
 };
 
-/* Urgent data wait beside the receive queue. */
+/* Urgent data wait beside the receive queue, or are to come. */
 static bool urgent_waits(int fd)
 {
 	char c;
 
 	return recv(fd, &c, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT) >= 0 ||
 	       errno != EINVAL;
+}
+
+bool snapshot_urgent(int fd)
+{
+	int was, on = 1, off = 0, before = 0, all = 0, mark = 0;
+	bool waits;
+
+	if (opt_int(fd, SOL_SOCKET, SO_OOBINLINE, &was))
+		return false;
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(off));
+	waits = urgent_waits(fd) || ioctl(fd, SIOCINQ, &before) ||
+		ioctl(fd, SIOCATMARK, &mark);
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	waits |= ioctl(fd, SIOCINQ, &all) || before != all || mark;
+	if (!was)
+		setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(off));
+	return waits;
 }
 
 /* Receive memory is in use though the receive queue is empty, or may be. */
@@ -273,7 +295,9 @@ static enum xts_reason queues_check(int fd, uint32_t buf_size,
 		return XTS_REASON_NOT_ESTABLISHED;
 	q->rcv = rcv;
 	q->snd = snd;
-	if (urgent_waits(fd) || out_of_order_waits(fd, i, q->rcv, gap))
+	if (urgent_waits(fd))
+		return XTS_REASON_URGENT;
+	if (out_of_order_waits(fd, i, q->rcv, gap))
 		return XTS_REASON_OUT_OF_ORDER;
 	if (q->rcv > buf_size / 2 || q->snd > buf_size)
 		return XTS_REASON_KERNEL_QUEUE;

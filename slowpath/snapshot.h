@@ -19,12 +19,12 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key);
 /*
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
  * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,
- * mtu_probing, which are the caller's: Linux tells ts_recent only in frames,
- * see cache.h; the same goes for the last millisecond of ts_offset; and what
- * snapshot_options() reads): received data are moved into @rx, unacknowledged
- * and unsent data copied into @tx (each of buf_size bytes). @gap: what the last
- * segment that Linux sent said of its receive queue. On any reason but NONE the
- * socket is as before, data included.
+ * mtu_probing, stdurg, which are the caller's: Linux tells ts_recent only in
+ * frames, see cache.h; the same goes for the last millisecond of ts_offset; and
+ * what snapshot_options() reads): received data are moved into @rx,
+ * unacknowledged and unsent data copied into @tx (each of buf_size bytes).
+ * @gap: what the last segment that Linux sent said of its receive queue. On any
+ * reason but NONE the socket is as before, data included.
  *
  * After NONE, while p->tx_len > 0, Linux must be told that its data arrived:
  * see snapshot_unacked(). Linux's snd_nxt is then p->snd_una + p->tx_len, the
@@ -38,6 +38,11 @@ enum snapshot_gap {
 enum xts_reason snapshot_take(int fd, uint32_t buf_size, uint8_t *rx,
 			      uint8_t *tx, enum snapshot_gap gap,
 			      struct flow_params *p);
+
+/* Is there anything urgent about what was received, or is to come? Also what
+ * snapshot_take() does not see: where SO_OOBINLINE is set, or the byte was
+ * taken. For programs that may have to do with urgent data. */
+bool snapshot_urgent(int fd);
 
 /* The program's wishes: cc, and if it is known to have others (@tuned): cork,
  * user_timeout_ms. */

@@ -419,6 +419,22 @@ void fakesvc_info(struct fakesvc_flow *f, const struct xts_info *info)
 	pthread_mutex_unlock(&fs.lock);
 }
 
+void fakesvc_urgent(struct fakesvc_flow *f, uint32_t flags, uint32_t urgent,
+		    int byte)
+{
+	struct xts_reply r = {
+		.type = XTS_REPLY_URGENT,
+		.flags = flags,
+		.cookie = f->cookie,
+		.err = byte < 0 ? 0 : XTS_URGENT_HAS | (uint32_t)byte,
+		.urgent = urgent,
+	};
+
+	pthread_mutex_lock(&fs.lock);
+	post(f->program, f->ctx, &r);
+	pthread_mutex_unlock(&fs.lock);
+}
+
 static void reply(struct fakesvc_flow *f, const uint8_t *data, uint32_t len,
 		  uint32_t credits, uint32_t flags, uint32_t err)
 {

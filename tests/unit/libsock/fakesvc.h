@@ -43,6 +43,9 @@ void fakesvc_answer(struct fakesvc_flow *f, enum fakesvc_mode mode);
 /* Data, credits, flags to the program. */
 void fakesvc_reply(struct fakesvc_flow *f, const void *data, uint32_t len,
 		   uint32_t credits, uint32_t flags, uint32_t err);
+/* XTS_REPLY_URGENT; flags 0 or XTS_F_URGENT, byte -1: not yet. */
+void fakesvc_urgent(struct fakesvc_flow *f, uint32_t flags, uint32_t urgent,
+		    int byte);
 /* The answer to XTS_CMD_INFO. */
 void fakesvc_info(struct fakesvc_flow *f, const struct xts_info *info);
 /* The next command of the flow's context; false: none within a second. */

@@ -137,6 +137,7 @@ uint32_t segment_build(const struct segment *s, uint8_t *frame)
 	th[12] = (payload - th) / 4 << 4;
 	th[13] = s->flags;
 	put_be16(th + 14, s->window);
+	put_be16(th + 18, s->urg);
 	for (i = 0; i < s->len; i++)
 		payload[i] = segment_byte(s->seq + i);
 	l4_len = payload - th + s->len;
@@ -223,6 +224,7 @@ bool segment_read(struct segment *s, const uint8_t *frame, uint32_t len,
 	s->ack = get_be32(th + 8);
 	s->flags = th[13];
 	s->window = get_be16(th + 14);
+	s->urg = get_be16(th + 18);
 	s->len = l4_len - hlen;
 	if (payload)
 		*payload = l4 + hlen;

@@ -13,7 +13,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SEG_FIN = 1, SEG_SYN = 2, SEG_RST = 4, SEG_PSH = 8, SEG_ACK = 16 };
+enum {
+	SEG_FIN = 1,
+	SEG_SYN = 2,
+	SEG_RST = 4,
+	SEG_PSH = 8,
+	SEG_ACK = 16,
+	SEG_URG = 32
+};
 
 #define SEG_MAX 2048u
 
@@ -23,6 +30,7 @@ struct segment {
 	uint16_t sport, dport;
 	uint32_t seq, ack;
 	uint16_t window;
+	uint16_t urg; /* pointer, whatever the flags say */
 	uint8_t flags;
 	bool ts; /* the option, with NOPs */
 	uint32_t tsval, tsecr;

@@ -259,7 +259,43 @@ static void test_urgent_data_are_declined(void **state)
 	assert_true(peer_receive(&p));
 	/* the URG flag with pointer 0: the byte before seq + 1 */
 	peer_send(&p, SEG_ACK | 0x20, 5);
-	assert_declined(&p, XTS_REASON_OUT_OF_ORDER);
+	assert_declined(&p, XTS_REASON_URGENT);
+	peer_close(&p);
+}
+
+/* Whoever has taken it, or reads it in line, goes on as if nothing were. */
+static void test_urgent_data_are_found_though_not_waiting(void **state)
+{
+	struct peer p;
+	int on = 1;
+	char b[8];
+
+	peer_connect(&p, &plain);
+	assert_false(snapshot_urgent(p.fd));
+	assert_int_equal(send(p.fd, "x", 1, 0), 1);
+	assert_true(peer_receive(&p));
+	peer_send(&p, SEG_ACK, 3);
+	assert_false(snapshot_urgent(p.fd));
+	peer_send(&p, SEG_ACK | 0x20, 5); /* its first byte */
+	assert_true(snapshot_urgent(p.fd));
+	assert_int_equal(recv(p.fd, b, 1, MSG_OOB), 1);
+	assert_true(snapshot_urgent(p.fd));
+	assert_int_equal(recv(p.fd, b, 8, 0), 3);
+	assert_true(snapshot_urgent(p.fd)); /* at the mark */
+	assert_int_equal(recv(p.fd, b, 2, 0), 2);
+	assert_false(snapshot_urgent(p.fd));
+	setsockopt(p.fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	assert_false(snapshot_urgent(p.fd));
+	peer_send(&p, SEG_ACK | 0x20, 5);
+	assert_true(snapshot_urgent(p.fd));
+	on = 0;
+	getsockopt(p.fd, SOL_SOCKET, SO_OOBINLINE, &on,
+		   &(socklen_t){sizeof(on)});
+	assert_true(on);
+	assert_int_equal(recv(p.fd, b, 8, 0), 2);
+	assert_true(snapshot_urgent(p.fd));
+	assert_int_equal(recv(p.fd, b, 8, 0), 5);
+	assert_false(snapshot_urgent(p.fd));
 	peer_close(&p);
 }
 
@@ -837,6 +873,7 @@ int main(void)
 		cmocka_unit_test(test_half_closed_is_declined),
 		cmocka_unit_test(test_microsecond_timestamps_are_declined),
 		cmocka_unit_test(test_urgent_data_are_declined),
+		cmocka_unit_test(test_urgent_data_are_found_though_not_waiting),
 		cmocka_unit_test(test_options_are_taken),
 		cmocka_unit_test(test_counts_go_on_where_linux_stood),
 		cmocka_unit_test(test_a_gap_that_was_filled_is_none),

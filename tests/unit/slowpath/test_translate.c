@@ -427,6 +427,48 @@ static void test_taken_payload_is_cut_off(void **state)
 	}
 }
 
+/* The pointer counts from the first byte that is left. */
+static void test_an_urgent_pointer_is_cut_with_the_payload(void **state)
+{
+	struct segment in, out;
+	struct world w;
+	uint16_t urg;
+
+	for (urg = 1; urg <= 20; urg++) {
+		world_make(&w);
+		w.v.rcv_wnd = 1;
+		in = w.to_linux;
+		in.seq = w.v.rcv_nxt - 10;
+		in.ack = w.v.snd_nxt;
+		in.len = 10;
+		in.flags |= SEG_URG | SEG_FIN;
+		in.urg = urg;
+		out = linux_side(&w, &in);
+		assert_int_equal(out.seq, w.t.rcv_base);
+		assert_int_equal(out.urg, urg > 10 ? urg - 10 : 0);
+		assert_int_equal(out.flags,
+				 urg > 10 ? in.flags : SEG_ACK | SEG_FIN);
+	}
+}
+
+/* The fast path's own notice: nothing is cut. */
+static void test_an_urgent_pointer_alone_passes(void **state)
+{
+	struct segment in, out;
+	struct world w;
+
+	world_make(&w);
+	in = w.to_linux;
+	in.seq = w.v.rcv_nxt;
+	in.ack = w.v.snd_una;
+	in.flags |= SEG_URG;
+	in.urg = 7;
+	out = linux_side(&w, &in);
+	assert_int_equal(out.seq, w.t.rcv_base);
+	assert_int_equal(out.flags, SEG_ACK | SEG_URG);
+	assert_int_equal(out.urg, 7);
+}
+
 static void test_old_segment_stays_just_old(void **state)
 {
 	struct segment in, out;
@@ -988,6 +1030,9 @@ int main(void)
 		cmocka_unit_test(
 			test_empty_segment_behind_a_gap_stays_in_the_window),
 		cmocka_unit_test(test_taken_payload_is_cut_off),
+		cmocka_unit_test(
+			test_an_urgent_pointer_is_cut_with_the_payload),
+		cmocka_unit_test(test_an_urgent_pointer_alone_passes),
 		cmocka_unit_test(test_old_segment_stays_just_old),
 		cmocka_unit_test(test_ack_of_fast_path_data_is_the_base),
 		cmocka_unit_test(test_segment_without_ack_keeps_its_ack_field),
