@@ -373,6 +373,8 @@ void fakesvc_stop(void)
 		if (p->mem)
 			munmap(p->mem, fs.mem_size);
 	}
+	/* libsock asks every millisecond whether its service still is there. */
+	usleep(2000);
 }
 
 /* ---- what tests see ----------------------------------------------------- */

@@ -22,11 +22,21 @@
 static struct fakesvc_flow *flow;
 static int s, peer;
 
-static int start(void **state)
+static int open_pair(uint32_t welcome_flags)
 {
-	fakesvc_start(FAKESVC_OFFLOAD, 0);
+	fakesvc_start(FAKESVC_OFFLOAD, welcome_flags);
 	s = pair_offloaded(&peer, NULL, 0, &flow);
 	return 0;
+}
+
+static int start(void **state)
+{
+	return open_pair(0);
+}
+
+static int start_keeping(void **state)
+{
+	return open_pair(XTS_F_KEEPS);
 }
 
 static int stop(void **state)
@@ -124,10 +134,6 @@ static void test_oob_after_the_end_is_0(void **state)
 
 static void test_oob_after_a_reset_is_enotconn(void **state)
 {
-	fakesvc_stop();
-	fakesvc_start(FAKESVC_OFFLOAD, XTS_F_KEEPS);
-	pair_close(s, peer);
-	s = pair_offloaded(&peer, NULL, 0, &flow);
 	give("abX", 2);
 	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
 	assert_fails(ENOTCONN, MSG_OOB);
@@ -531,7 +537,9 @@ int main(void)
 		T(oob_without_a_byte_is_einval),
 		T(oob_before_the_byte_came_is_eagain),
 		T(oob_after_the_end_is_0),
-		T(oob_after_a_reset_is_enotconn),
+		cmocka_unit_test_setup_teardown(
+			test_oob_after_a_reset_is_enotconn, start_keeping,
+			stop),
 		T(oob_says_so_in_msg_flags),
 		T(inline_the_byte_is_read_in_its_place),
 		T(mark_is_where_all_before_it_is_read),
