@@ -95,6 +95,7 @@ struct flow_params {
 	uint32_t snd_wnd, snd_wl1;	    /* snd_wnd in bytes */
 	uint32_t rcv_nxt, rcv_wup, rcv_wnd; /* rcv_wnd: last advertised bytes */
 	uint32_t snd_mss; /* payload bytes a segment, options deducted */
+	uint32_t rcv_mss; /* of the peer's, as Linux saw them; 0: none yet */
 	uint32_t cwnd_segs,
 		ssthresh_segs; /* TCP_INFO; ssthresh >= 2^30: none */
 	uint32_t srtt_us, rttvar_us, rto_us; /* 0: no sample yet */

@@ -23,6 +23,7 @@
 #define RTO_MIN_US 200000u
 #define RTO_MAX_US 120000000u
 #define RTO_INIT_US 1000000u
+#define RCV_MSS 536u
 
 static void *map_zero(size_t size)
 {
@@ -177,8 +178,8 @@ void flow_judge(struct flow *f)
 	if (f->state == FLOW_OPEN && !f->rcv_fin && !f->snd_fin &&
 	    !f->closing && !f->copy_ack && !f->persist && !f->backoff &&
 	    !f->cork && !f->more && loss_plain(&f->ext->loss) && !f->ece &&
-	    !f->ext->max_pacing_rate && !reassembly_busy(&f->ext->ooo) &&
-	    !urgent_busy(&f->ext->urgent))
+	    !f->ext->max_pacing_rate && !f->ext->grow.rtt_due &&
+	    !reassembly_busy(&f->ext->ooo) && !urgent_busy(&f->ext->urgent))
 		f->plain = f->hdr_len;
 }
 
@@ -282,6 +283,9 @@ static void init_receiver(struct flow *f, const struct flow_params *p)
 	f->timestamps = p->timestamps;
 	f->rcv_wscale = p->rcv_wscale;
 	f->hot_word = htons((p->timestamps ? 8 : 5) << 12 | 0x10);
+	f->rcv_mss = p->rcv_mss;
+	if (!f->rcv_mss) /* Linux's first guess */
+		f->rcv_mss = f->snd_mss < RCV_MSS ? f->snd_mss : RCV_MSS;
 	flow_set_rx_size(f, p->buf_size);
 	f->ext->grow.limit = p->buf_max;
 	f->ext->grow.copied = p->rcv_nxt - p->rx_len;

@@ -146,6 +146,8 @@ struct flow {
 	bool blocked;	     /* in its context's list of waiting flows */
 	bool telling;	     /* in the turn's list of flows with replies */
 	bool consumed;	     /* the program consumed data in this turn */
+	/* ---- receiver, seldom written ---- */
+	uint32_t rcv_mss; /* payload of the largest segment that arrived */
 
 	/* ---- cold ---- */
 	bool shut_wr;	     /* program asked for FIN */

@@ -15,12 +15,18 @@
  * pages exist when they are touched; the rule by which bytes move is in
  * xts_proto.h. Buffers never shrink before the flow ends.
  *
+ * A receiver's round trips are measured as in Linux: from a time stamp of ours
+ * to the first full-sized segment that echoes it, or, without time stamps, in
+ * the time that a window takes at most. The hot path knows nothing of echoes:
+ * each RTT_EVERY_NS, or round trip, one segment is kept from it.
+ *
  * Cold code. State: struct grow of the flow, its buffers and their sizes.
  */
 #include "fastpath/core.h"
 
 #define ASK_NS 100000000ull /* between two questions to the slow path */
 #define RTT_UNKNOWN_NS 1000000ull
+#define RTT_EVERY_NS 10000000ull /* between two samples of the receiver */
 
 void grow_copy(uint8_t *to, const uint8_t *from, uint32_t size, uint32_t off,
 	       uint32_t len)
@@ -123,12 +129,65 @@ static uint64_t round_trip_ns(const struct flow *f)
 	return ns ? ns : RTT_UNKNOWN_NS;
 }
 
+/* tcp_rcv_rtt_update(). @most: the time may be longer than the round trip. */
+static void rtt_sample(struct grow *g, uint64_t us, bool most)
+{
+	if (!us || us > RTO_MAX_US)
+		return;
+	if (!g->rtt8_us || (most && us * 8 < g->rtt8_us))
+		g->rtt8_us = (uint32_t)us * 8;
+	else if (!most)
+		g->rtt8_us += (uint32_t)us - g->rtt8_us / 8;
+}
+
+void grow_measure(struct fp_core *c, struct flow *f, uint32_t tsecr,
+		  uint32_t len)
+{
+	struct grow *g = &f->ext->grow;
+	uint32_t ms = c->now_ms + f->ts_offset - tsecr;
+
+	if (g->rtt_due) {
+		g->rtt_due = false;
+		flow_judge(f);
+	}
+	if (!f->timestamps || !tsecr || tsecr == g->rtt_tsecr ||
+	    len < f->rcv_mss)
+		return;
+	g->rtt_tsecr = tsecr;
+	rtt_sample(g, ms ? ms * 1000ull : 1000, false);
+}
+
+/* Data were taken in order: is a sample of the round trip due? */
+static void rtt_look(struct fp_core *c, struct flow *f)
+{
+	struct grow *g = &f->ext->grow;
+	uint64_t every = round_trip_ns(f);
+
+	if (f->timestamps) {
+		if (every < RTT_EVERY_NS)
+			every = RTT_EVERY_NS;
+		if (c->now_ns - g->rtt_ns < every || g->rtt_due)
+			return;
+		g->rtt_due = true;
+		g->rtt_ns = c->now_ns;
+		flow_judge(f);
+		return;
+	}
+	if (g->rtt_ns && seq_lt(f->rcv_nxt, g->rtt_seq))
+		return;
+	if (g->rtt_ns)
+		rtt_sample(g, (c->now_ns - g->rtt_ns) / 1000, true);
+	g->rtt_seq = flow_rcv_edge(f);
+	g->rtt_ns = c->now_ns;
+}
+
 void grow_receive(struct fp_core *c, struct flow *f)
 {
 	struct grow *g = &f->ext->grow;
 	uint32_t taken = f->rcv_nxt - f->rx_unread - g->copied;
 	uint64_t want, limit = (uint64_t)65535 << f->rcv_wscale;
 
+	rtt_look(c, f);
 	if (!g->limit || c->now_ns - g->copied_ns < round_trip_ns(f))
 		return;
 	if (taken > g->space) {

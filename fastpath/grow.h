@@ -22,12 +22,22 @@ struct grow {
 	uint32_t copied;    /* stream position the program had reached at ... */
 	uint64_t copied_ns; /* ... this time */
 	uint32_t space;	    /* most that it took in one round trip */
+	/* The receiver's round trip. */
+	uint32_t rtt8_us;   /* times 8; 0: none measured */
+	uint32_t rtt_tsecr; /* of the last sample */
+	bool rtt_due;	    /* the next segment is to be looked at */
+	uint64_t rtt_ns;    /* when that was last so; without time stamps when
+			     * the window was measured, and ... */
+	uint32_t rtt_seq;   /* ... its right edge */
 };
 
 #pragma GCC visibility push(hidden)
 
 /* The program took data: does the receive buffer hold back the peer? */
 void grow_receive(struct fp_core *c, struct flow *f);
+/* A segment with data arrived, @tsecr its echo of ours, @len its length. */
+void grow_measure(struct fp_core *c, struct flow *f, uint32_t tsecr,
+		  uint32_t len);
 /* Much is waiting to be sent: does the transmit buffer hold back the window? */
 void grow_transmit(struct fp_core *c, struct flow *f);
 /* The slow path's answer: @max bytes for either buffer at @area, 0: no. */

@@ -60,7 +60,7 @@ static void fill_rate(const struct flow *f, struct fp_info *i)
 		i->delivery_rate =
 			(uint64_t)l->rate_bytes * 1000000 / l->rate_us;
 	i->delivery_rate_app_limited = l->rate_app_limited;
-	i->pacing_rate = x->pacing_rate ? x->pacing_rate : UINT64_MAX;
+	i->pacing_rate = flow_pace(x) ? flow_pace(x) : UINT64_MAX;
 }
 
 void flow_info_fill(const struct flow *f, uint64_t now_ns, struct fp_info *i)
@@ -71,7 +71,8 @@ void flow_info_fill(const struct flow *f, uint64_t now_ns, struct fp_info *i)
 	i->rto = (uint32_t)(loss_rto_ns(f) / 1000);
 	i->ato = DELACK_NS / 1000;
 	i->snd_mss = f->snd_mss;
-	i->rcv_mss = f->snd_mss; /* nothing else is known of the peer's */
+	i->rcv_mss = f->rcv_mss;
+	i->rcv_rtt = f->ext->grow.rtt8_us / 8;
 	i->rtt = f->srtt8_us / 8;
 	i->rttvar = f->rttvar4_us / 4;
 	i->snd_ssthresh = f->ssthresh >= 1u << 30 ? 0x7fffffff

@@ -600,6 +600,18 @@ static void take_kept_fin(struct fp_core *c, struct flow *f,
 		take_fin(c, f, &fin);
 }
 
+/* What a segment with data tells of the peer's. */
+static void measure(struct fp_core *c, struct flow *f, const struct segment *s)
+{
+	uint32_t len = s->seq + s->len - s->first;
+
+	if (!s->len)
+		return;
+	if (len > f->rcv_mss)
+		f->rcv_mss = len;
+	grow_measure(c, f, s->ts ? s->tsecr : 0, len);
+}
+
 static void take_text(struct fp_core *c, struct flow *f, struct segment *s,
 		      const struct frame *fr)
 {
@@ -618,6 +630,7 @@ static void take_text(struct fp_core *c, struct flow *f, struct segment *s,
 		core_remove_flow(c, f, FP_REMOVED_ABORT, 0);
 		return;
 	}
+	measure(c, f, s);
 	take_congestion(c, f, s);
 	if (s->first != s->seq) {
 		report_duplicate(f, s->first, s->seq);

@@ -142,7 +142,7 @@ static inline bool rx_settled(const struct flow *f)
 	uint32_t unacked = f->rcv_nxt - f->rcv_wup;
 
 	return (likely(!f->tx_len) || !flow_unsent(f)) &&
-	       unacked < 2 * f->snd_mss && (likely(f->pingpong) || !unacked);
+	       unacked <= f->rcv_mss && (likely(f->pingpong) || !unacked);
 }
 
 /* Data in order, an acknowledgment or both were taken. */
@@ -150,8 +150,12 @@ static inline void rx_taken(struct fp_core *c, struct flow *f, uint32_t len)
 {
 	if (likely(len || flow_has_reply(f)))
 		flow_tell(c, f);
-	if (unlikely(!rx_settled(f)))
+	if (unlikely(!rx_settled(f))) {
+		/* No segment that is larger comes by here as settled. */
+		if (len > f->rcv_mss)
+			f->rcv_mss = len;
 		flow_list(c, f);
+	}
 	COUNT(c, rx_hot);
 	if (unlikely(f->shut_wr && f->tx_len == 0))
 		recovery_drained(c, f);

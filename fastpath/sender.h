@@ -75,6 +75,14 @@ static inline uint32_t loss_pipe(const struct flow *f)
 	return out > gone ? out - gone : 0;
 }
 
+/* Bytes a second; 0: as fast as it may. The program's limit counts too. */
+static inline uint64_t flow_pace(const struct flow_ext *x)
+{
+	uint64_t rate = x->pacing_rate, most = x->max_pacing_rate;
+
+	return most && (!rate || most < rate) ? most : rate;
+}
+
 static inline bool loss_reducing(const struct loss *l)
 {
 	return l->state == CC_CWR || l->state == CC_RECOVERY;

@@ -451,20 +451,12 @@ static void tx_wait(struct fp_core *c, struct flow *f, uint64_t at_ns)
 	timers_queue(&c->timers, f, at_ns);
 }
 
-/* Bytes a second; 0: as fast as it may. The program's limit counts too. */
-static inline uint64_t tx_pace(const struct flow_ext *x)
-{
-	uint64_t rate = x->pacing_rate, most = x->max_pacing_rate;
-
-	return most && (!rate || most < rate) ? most : rate;
-}
-
 /* May a paced flow send @len bytes now? It gets a quantum at a time, and waits
  * until that has had its time; lateness of the timer is made up for. */
 static bool tx_paced(struct fp_core *c, struct flow *f, uint32_t len)
 {
 	struct flow_ext *x = f->ext;
-	uint64_t rate = tx_pace(x);
+	uint64_t rate = flow_pace(x);
 	uint32_t burst;
 
 	if (likely(!rate) || x->pace_left >= len)
@@ -487,8 +479,8 @@ static void tx_spend(struct flow *f, uint32_t len)
 {
 	struct flow_ext *x = f->ext;
 
-	x->pace_left = tx_pace(x) && x->pace_left > len ? x->pace_left - len
-							: 0;
+	x->pace_left = flow_pace(x) && x->pace_left > len ? x->pace_left - len
+							  : 0;
 }
 
 /* Must a partial segment, the last of what there is, wait? Nagle's rule in
@@ -635,7 +627,7 @@ static inline bool tx_ack_decide(struct fp_core *c, struct flow *f)
 		grew = tx_window_grew(f);
 	}
 
-	if (f->ack_now || unacked >= 2 * f->snd_mss ||
+	if (f->ack_now || unacked >= 2 * f->rcv_mss ||
 	    (unacked && !f->pingpong) || grew)
 		return tx_ack(c, f);
 	f->consumed = false;

@@ -65,8 +65,10 @@ static void info_base(struct tcp_info *b, const struct xts_info *x)
 	if (x->ato)
 		b->tcpi_ato = x->ato;
 	b->tcpi_snd_mss = x->snd_mss;
+	/* As Linux has it: never more than what was advertised. */
 	if (x->rcv_mss)
-		b->tcpi_rcv_mss = x->rcv_mss;
+		b->tcpi_rcv_mss = x->rcv_mss < b->tcpi_advmss ? x->rcv_mss
+							      : b->tcpi_advmss;
 	b->tcpi_unacked = x->unacked;
 	b->tcpi_sacked = x->sacked;
 	b->tcpi_lost = x->lost;

@@ -451,6 +451,7 @@ static void info_apply(const struct long_info *i, struct flow_params *p)
 		unsent = p->tx_len;
 	p->snd_nxt = p->snd_una + p->tx_len - unsent;
 	p->snd_mss = b->tcpi_snd_mss;
+	p->rcv_mss = b->tcpi_rcv_mss;
 	p->cwnd_segs = b->tcpi_snd_cwnd;
 	p->ssthresh_segs = b->tcpi_snd_ssthresh;
 	if (p->ssthresh_segs > SNAP_SSTHRESH_NONE)

@@ -158,6 +158,8 @@ static const struct xts_info numbers = {
 	.snd_cwnd = 77,
 	.snd_ssthresh = 66,
 	.snd_mss = 1111,
+	.rcv_mss = 1000000,
+	.rcv_rtt = 99,
 	.total_retrans = 9,
 	.notsent_bytes = 8,
 	.lost = 7,
@@ -218,6 +220,8 @@ static void test_tcp_info_is_the_fast_paths(void **state)
 	assert_int_equal(i->tcpi_snd_cwnd, 77);
 	assert_int_equal(i->tcpi_snd_ssthresh, 66);
 	assert_int_equal(i->tcpi_snd_mss, 1111);
+	assert_int_equal(i->tcpi_rcv_mss, i->tcpi_advmss);
+	assert_int_equal(i->tcpi_rcv_rtt, 99);
 	assert_int_equal(i->tcpi_total_retrans, 9);
 	assert_int_equal(i->tcpi_retransmits, 255);
 	assert_int_equal(i->tcpi_unacked, 6);
