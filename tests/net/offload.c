@@ -23,7 +23,8 @@
  *   outq:N         SIOCOUTQ says N within 10 s
  *   rcvbuf:N       SO_RCVBUF; before the address: of the listener, connector
  *   keepalive:I/N  SO_KEEPALIVE: every I seconds, N probes
- *   info           TCP_INFO; says mss=, rtt=, acked=, received=, retrans=
+ *   info           TCP_INFO: its fields, see step_info()
+ *   pace:N         SO_MAX_PACING_RATE, bytes a second
  *   say:WORD       a line on stdout
  *   until:FILE     FILE exists
  *   pause:MS
@@ -31,6 +32,7 @@
  * Each step that does not go as it should ends the program with a message.
  */
 #include "io.h"
+#include "libsock/tcp_info.h"
 
 #include <linux/sockios.h>
 #include <poll.h>
@@ -168,19 +170,32 @@ static void step_keepalive(const char *arg)
 
 static void step_info(void)
 {
-	struct tcp_info i;
 	uint8_t all[512] = {0};
 	socklen_t len = sizeof(all);
-	uint64_t acked, rcvd;
+	struct long_info i;
+	const struct tcp_info *b = &i.base;
 
 	if (IO_CALL(getsockopt, s, IPPROTO_TCP, TCP_INFO, all, &len) < 0)
 		step_fails("info", -1);
 	memcpy(&i, all, sizeof(i));
-	memcpy(&acked, all + 120, sizeof(acked));
-	memcpy(&rcvd, all + 128, sizeof(rcvd));
-	printf("mss=%u rtt=%u acked=%llu received=%llu retrans=%u\n",
-	       i.tcpi_snd_mss, i.tcpi_rtt, (unsigned long long)acked,
-	       (unsigned long long)rcvd, i.tcpi_total_retrans);
+#define WORD(name, v) printf("%s=%llu ", name, (unsigned long long)(v))
+	WORD("mss", b->tcpi_snd_mss);
+	WORD("rtt", b->tcpi_rtt);
+	WORD("min_rtt", i.min_rtt);
+	WORD("rcv_mss", b->tcpi_rcv_mss);
+	WORD("rcv_rtt", b->tcpi_rcv_rtt);
+	WORD("acked", i.bytes_acked);
+	WORD("received", i.bytes_received);
+	WORD("sent", i.bytes_sent);
+	WORD("resent", i.bytes_retrans);
+	WORD("retrans", b->tcpi_total_retrans);
+	WORD("waiting", b->tcpi_unacked + b->tcpi_lost + b->tcpi_sacked +
+				b->tcpi_retrans + i.notsent_bytes);
+	WORD("cwnd", b->tcpi_snd_cwnd);
+	WORD("rate", i.delivery_rate);
+	WORD("pacing", i.pacing_rate);
+#undef WORD
+	printf("\n");
 }
 
 static void step_until(const char *step, const char *file)
@@ -268,6 +283,9 @@ static void step_run(const char *step)
 		step_outq(step, (int)n);
 	} else if (is(step, "keepalive")) {
 		step_keepalive(arg);
+	} else if (is(step, "pace")) {
+		if (io_set(s, SOL_SOCKET, SO_MAX_PACING_RATE, (int)n) < 0)
+			step_fails(step, n);
 	} else if (is(step, "say")) {
 		printf("%s\n", arg);
 	} else if (is(step, "until")) {
