@@ -77,6 +77,8 @@ struct route_edit {
 	uint32_t elapsed_s; /* to subtract from the expiry */
 };
 
+/* The hop at @hop is whole, @left bytes being there. */
+bool route_hop_ok(const struct rtnexthop *hop, int left);
 bool route_uses(const struct nlmsghdr *msg, unsigned int ifindex);
 uint32_t route_table(const struct nlmsghdr *msg);
 void route_build(struct nl_req *req, uint16_t type, uint16_t flags,

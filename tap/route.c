@@ -37,8 +37,8 @@ uint32_t route_table(const struct nlmsghdr *msg)
 	return nl_u32(&attrs, RTA_TABLE, route_body(msg)->rtm_table);
 }
 
-/* The hop at @hop is whole; RTNH_OK reads its length before it looks. */
-static bool hop_ok(const struct rtnexthop *hop, int left)
+/* RTNH_OK reads its length before it looks. */
+bool route_hop_ok(const struct rtnexthop *hop, int left)
 {
 	return left >= (int)sizeof(*hop) && RTNH_OK(hop, left);
 }
@@ -49,7 +49,7 @@ static bool hops_use(const struct nlattr *multipath, unsigned int ifindex)
 	int left = mnl_attr_get_payload_len(multipath);
 	const struct rtnexthop *hop = (const void *)p;
 
-	while (hop_ok(hop, left)) {
+	while (route_hop_ok(hop, left)) {
 		if ((unsigned int)hop->rtnh_ifindex == ifindex)
 			return true;
 		left -= (int)RTNH_ALIGN(hop->rtnh_len);
@@ -88,7 +88,7 @@ static void put_hops(struct nl_req *req, const struct nlattr *attr,
 		return;
 	}
 	memcpy(copy, mnl_attr_get_payload(attr), len);
-	while (hop_ok(hop, left)) {
+	while (route_hop_ok(hop, left)) {
 		hop->rtnh_ifindex = (int)edit_interface(
 			edit, (unsigned int)hop->rtnh_ifindex);
 		hop->rtnh_flags &= RTNH_F_ONLINK;
@@ -119,6 +119,8 @@ static void put_attr(struct nl_req *req, const struct nlattr *attr,
 {
 	switch (mnl_attr_get_type(attr)) {
 	case RTA_TABLE:
+		if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
+			break;
 		nl_put_u32(req, RTA_TABLE,
 			   edit->table ? edit->table : mnl_attr_get_u32(attr));
 		break;
@@ -134,7 +136,7 @@ static void put_attr(struct nl_req *req, const struct nlattr *attr,
 			nl_put_copy(req, attr);
 		break;
 	case RTA_OIF:
-		if (!by_object)
+		if (!by_object && mnl_attr_validate(attr, MNL_TYPE_U32) >= 0)
 			nl_put_u32(
 				req, RTA_OIF,
 				edit_interface(edit, mnl_attr_get_u32(attr)));

@@ -332,7 +332,8 @@ static bool is_local_scope(const struct nlmsghdr *msg)
 	struct nl_attrs attrs;
 
 	nl_parse(msg, sizeof(*rtm), &attrs);
-	if (rtm->rtm_family != AF_INET6 || !attrs.at[RTA_DST])
+	if (rtm->rtm_family != AF_INET6 || !attrs.at[RTA_DST] ||
+	    mnl_attr_get_payload_len(attrs.at[RTA_DST]) != 16)
 		return false;
 	dst = mnl_attr_get_payload(attrs.at[RTA_DST]);
 	return dst[0] == 0xff || (dst[0] == 0xfe && (dst[1] & 0xc0) == 0x80);
@@ -374,7 +375,7 @@ static int gateways_reach(struct tap *t, const struct nlmsghdr *msg)
 		return error;
 	hop = mnl_attr_get_payload(attrs.at[RTA_MULTIPATH]);
 	left = mnl_attr_get_payload_len(attrs.at[RTA_MULTIPATH]);
-	while (RTNH_OK(hop, left) && !error) {
+	while (route_hop_ok(hop, left) && !error) {
 		size_t len = hop->rtnh_len - sizeof(*hop);
 
 		mnl_attr_for_each_payload((const struct nlattr *)(hop + 1), len)

@@ -106,7 +106,9 @@ static int addr_gen_mode_of(const struct nlmsghdr *msg)
 			continue;
 		mnl_attr_for_each_nested(attr, family)
 		{
-			if (mnl_attr_get_type(attr) == IFLA_INET6_ADDR_GEN_MODE)
+			if (mnl_attr_get_type(attr) ==
+				    IFLA_INET6_ADDR_GEN_MODE &&
+			    mnl_attr_validate(attr, MNL_TYPE_U8) >= 0)
 				return mnl_attr_get_u8(attr);
 		}
 	}
@@ -303,7 +305,8 @@ static void addr_build(struct nl_req *req, uint16_t type, uint16_t flags,
 			nl_put_copy(req, attr);
 			break;
 		case IFA_LABEL:
-			put_label(req, mnl_attr_get_str(attr), edit);
+			if (mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+				put_label(req, mnl_attr_get_str(attr), edit);
 			break;
 		case IFA_CACHEINFO:
 			put_lifetime(req, attr, edit);

@@ -162,6 +162,8 @@ static int nic_judge(struct tap *t, const struct nlmsghdr *msg, char *err)
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 	struct nl_attrs attrs;
 
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof(*ifi))
+		return tap_fail_nl(t, err, -EBADMSG, t->nic);
 	nl_parse(msg, sizeof(*ifi), &attrs);
 	t->nic_index = (unsigned int)ifi->ifi_index;
 	t->mtu = nl_u32(&attrs, IFLA_MTU, 0);
