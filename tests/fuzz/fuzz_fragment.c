@@ -27,13 +27,15 @@ struct piece {
 	uint32_t key; /* below KEYS, or of the flood */
 	uint32_t off, len;
 	uint8_t salt; /* of its bytes */
-	bool v6, more, ce;
+	uint8_t ecn;  /* its two bits */
+	bool v6, more;
 };
 
 struct datagram {
 	uint64_t born_ns; /* 0: there is none */
 	uint32_t total, n;
-	bool ce;
+	uint8_t ecn; /* of the first piece */
+	bool ce, ect, not_ect;
 	uint8_t have[FP_FRAME_MAX], data[FP_FRAME_MAX];
 	/* Bytes that were ever sent here, by value: for what gave way. */
 	uint8_t sent[FP_FRAME_MAX][4]; /* of four salts */
@@ -80,6 +82,9 @@ static enum fragment_is model_take(struct datagram *d, const struct piece *p,
 {
 	uint32_t end = p->off + p->len, n, i;
 
+	/* All of TCP's header is in the first one, or it isn't looked at. */
+	if (p->v6 && !p->off && p->len < 20)
+		return FRAGMENT_KEPT;
 	if (d->born_ns && now_ns - d->born_ns > LIFE_NS)
 		d->born_ns = 0;
 	if (!d->born_ns) {
@@ -98,13 +103,17 @@ static enum fragment_is model_take(struct datagram *d, const struct piece *p,
 		d->data[i] = byte_of(p, i);
 	}
 	d->n += p->len;
-	d->ce |= p->ce;
+	d->ce |= p->ecn == 3;
+	d->ect |= p->ecn != 0;
+	d->not_ect |= p->ecn == 0;
+	if (!p->off)
+		d->ecn = p->ecn;
 	d->total = p->more ? d->total : end;
 known:
 	if (!d->total || d->n < d->total)
 		return FRAGMENT_KEPT;
 	d->born_ns = 0;
-	return FRAGMENT_WHOLE;
+	return d->ect && d->not_ect ? FRAGMENT_KEPT : FRAGMENT_WHOLE;
 }
 
 /* ---- pieces ----------------------------------------------------------------
@@ -121,7 +130,7 @@ static void build_ip6(uint8_t *b, const struct piece *p)
 	put_be16(b + 12, ETHERTYPE_IPV6);
 	b += ETH_HLEN;
 	b[0] = 0x60;
-	b[1] = p->ce ? 0x30 : 0x20;
+	b[1] = (uint8_t)(p->ecn << 4);
 	put_be16(b + 4, p->len + 8);
 	b[6] = IPPROTO_FRAGMENT;
 	b[23] = 1;
@@ -138,7 +147,7 @@ static void build_ip4(uint8_t *b, const struct piece *p)
 	put_be16(b + 12, ETHERTYPE_IP);
 	b += ETH_HLEN;
 	b[0] = 0x45;
-	b[1] = p->ce ? 3 : 2;
+	b[1] = p->ecn;
 	put_be16(b + 2, 20 + p->len);
 	put_be16(b + 4, p->key);
 	put_be16(b + 6, p->off / 8 | (p->more ? 0x2000u : 0));
@@ -197,7 +206,7 @@ static void check_whole(const struct piece *p, const uint8_t *whole,
 		return;
 	require(len == hdr_of(p) + d->total);
 	require(!memcmp(data, d->data, d->total));
-	require(tos == (d->ce ? 3 : 2));
+	require(tos == (d->ce ? 3 : d->ecn));
 }
 
 static enum fragment_is give(struct fragments *fr, uint64_t now_ns,
@@ -230,7 +239,7 @@ static void step_piece(struct fragments *fr, struct input *in, uint64_t now_ns,
 
 	p.v6 = how & 8;
 	p.more = how & 16;
-	p.ce = how & 32;
+	p.ecn = how & 32 ? take(in, 1) & 3 : 2;
 	p.salt = how >> 6;
 	p.off = take(in, 1) * 8;
 	p.len = take(in, 1) * 8;
