@@ -227,10 +227,11 @@ static inline void xsock_consumed(struct xctx *c, struct xsock *s, uint32_t n)
 		xctx_mark_dirty(c, s);
 }
 
-/* All before the urgent byte has been read: sockatmark(3) */
+/* All before the urgent byte has been read: sockatmark(3). One that was named
+ * but never sent is passed at the end of the stream. */
 static inline bool xsock_at_mark(const struct xsock *s)
 {
-	return s->urg && !s->urg_left;
+	return s->urg && !s->urg_left && (s->rx_avail || !s->eof);
 }
 
 /* Bytes that make it readable. */

@@ -13,7 +13,7 @@
  * One process has both ends, so that steps follow one another: what was sent
  * has been acknowledged, and signalled, before the next step. The output is a
  * line a step, which must be the same whoever carries the connection; with xts
- * it is an error if the service does not. STEPS a multiple of anything.
+ * it is an error if the service does not.
  */
 #include "io.h"
 #include "stream.h"
@@ -107,9 +107,9 @@ static void connect_ends(char **argv, bool xts, bool reads)
 	if (peer->s < 0)
 		io_die("accept");
 	io_set(use(&writer)->s, IPPROTO_TCP, TCP_NODELAY, 1);
-	if (IO_CALL(fcntl, use(&reader)->s, F_SETOWN, getpid()) < 0)
-		io_die("F_SETOWN");
 	use(&reader);
+	if (IO_CALL(fcntl, reader.s, F_SETOWN, getpid()) < 0)
+		io_die("F_SETOWN");
 	io_loop_open(&loop);
 	if (io_loop_ctl(&loop, EPOLL_CTL_ADD, reader.s, EPOLLIN | EPOLLPRI,
 			NULL) < 0)

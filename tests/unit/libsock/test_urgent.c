@@ -181,6 +181,17 @@ static void test_mark_is_where_all_before_it_is_read(void **state)
 	assert_int_equal(asked(SIOCATMARK), 0);
 }
 
+static void test_the_end_passes_a_byte_that_never_came(void **state)
+{
+	fakesvc_urgent(flow, XTS_F_URGENT, 2, -1);
+	fakesvc_reply(flow, "ab", 2, 0, 0, 0);
+	assert_recv("ab", 0);
+	assert_int_equal(asked(SIOCATMARK), 1);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_EOF, 0);
+	assert_recv("", 0);
+	assert_int_equal(asked(SIOCATMARK), 0);
+}
+
 static void test_fionread_counts_to_the_byte(void **state)
 {
 	give("abXcd", 2);
@@ -543,6 +554,7 @@ int main(void)
 		T(oob_says_so_in_msg_flags),
 		T(inline_the_byte_is_read_in_its_place),
 		T(mark_is_where_all_before_it_is_read),
+		T(the_end_passes_a_byte_that_never_came),
 		T(fionread_counts_to_the_byte),
 		T(fionread_counts_all_before_an_announced_byte),
 		T(the_byte_alone_is_nothing_to_read),
