@@ -71,6 +71,8 @@ static void keep_words(struct nl *nl, const struct nlmsghdr *msg)
 		return;
 	if (!(msg->nlmsg_flags & NLM_F_CAPPED))
 		offset += mnl_nlmsg_get_payload_len(&err->msg);
+	if (offset > mnl_nlmsg_get_payload_len(msg))
+		return;
 	mnl_attr_for_each(attr, msg, offset)
 	{
 		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
@@ -130,6 +132,24 @@ static int on_error(const struct nlmsghdr *msg, void *arg)
 	return err->error ? MNL_CB_ERROR : MNL_CB_STOP;
 }
 
+/* Messages fill what was received: libmnl compares lengths as if they had a
+ * sign, so that one above INT_MAX would pass and be read far outside. */
+static bool messages_fit(const char *buf, size_t n)
+{
+	struct nlmsghdr h;
+
+	while (n >= sizeof(h)) {
+		memcpy(&h, buf, sizeof(h));
+		if (h.nlmsg_len < sizeof(h) || h.nlmsg_len > n)
+			return false;
+		if (NLMSG_ALIGN(h.nlmsg_len) >= n)
+			return true;
+		buf += NLMSG_ALIGN(h.nlmsg_len);
+		n -= NLMSG_ALIGN(h.nlmsg_len);
+	}
+	return n == 0;
+}
+
 static int exchange(struct nl *nl, struct nlmsghdr *request, struct answer *a)
 {
 	/* NLMSG_DONE, behind the array's end, ends a dump by default. */
@@ -150,6 +170,8 @@ static int exchange(struct nl *nl, struct nlmsghdr *request, struct answer *a)
 		n = mnl_socket_recvfrom(nl->sock, buf, sizeof(buf));
 		if (n < 0)
 			return -errno;
+		if (!messages_fit(buf, (size_t)n))
+			return -EBADMSG;
 		ret = mnl_cb_run2(buf, (size_t)n, seq, (unsigned int)port,
 				  on_data, a, control, NLMSG_ERROR + 1);
 	} while (ret > MNL_CB_STOP);

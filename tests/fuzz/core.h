@@ -40,7 +40,7 @@ struct made {
 	const struct conn_key *key; /* seen from this host */
 	uint32_t seq, ack, len;
 	uint32_t isn; /* seq of the first byte */
-	uint16_t wnd;
+	uint16_t wnd, urg;
 	uint8_t flags, tos;
 	uint8_t opts[40];
 	uint32_t n_opts; /* bytes, whole words */
@@ -92,6 +92,7 @@ static inline uint32_t made_build(const struct made *m, uint8_t *b)
 	th->doff = hlen / 4 & 15;
 	b[at + 13] = m->flags;
 	th->window = htons(m->wnd);
+	th->urg_ptr = htons(m->urg);
 	memcpy(th + 1, m->opts, m->n_opts);
 	at += hlen;
 	for (i = 0; i < m->len; i++)

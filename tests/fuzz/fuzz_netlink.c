@@ -181,6 +181,8 @@ static void put_message(struct text *t, uint32_t how)
 		h->nlmsg_flags |= (uint16_t)take(&in, 2);
 	if ((how & 7) == 5)
 		h->nlmsg_len = take(&in, 2);
+	if ((how & 7) == 4)
+		h->nlmsg_len = take(&in, 4);
 }
 
 /* An answer's end: no error, or one, perhaps with words. */
@@ -198,7 +200,7 @@ static void put_end(struct text *t, uint32_t how)
 	if (e && how & 2)
 		e->error = how & 4 ? 0 : -(int)take(&in, 1);
 	if (e && how & 2)
-		e->msg.nlmsg_len = how & 8 ? sizeof(e->msg) : take(&in, 1);
+		e->msg.nlmsg_len = how & 8 ? sizeof(e->msg) : take(&in, 4);
 	while (n--)
 		put_attr(t, 2);
 	h->nlmsg_len = t->len - at;

@@ -45,6 +45,7 @@
 #define F_FIN 0x01
 #define F_RST 0x04
 #define F_ACK 0x10
+#define F_URG 0x20
 
 struct past {
 	uint8_t frame[SEGMENT_MAX];
@@ -68,7 +69,8 @@ struct world {
 	uint32_t offered; /* size that tx may have */
 	uint32_t cur;	  /* context of its replies */
 	uint32_t parts;	  /* of numbers that it was told */
-	bool offloaded, shut, closed, eof, over;
+	uint32_t urgent;  /* byte of the peer's stream */
+	bool offloaded, shut, closed, eof, over, urgent_known;
 
 	/* ---- the peer ---- */
 	uint32_t snd_edge; /* highest that a window of its ever allowed */
@@ -110,6 +112,7 @@ static void check_data(const struct world *w, const struct frame *f)
 	const struct tcphdr *th = frame_tcp(f);
 	uint32_t at = ntohl(th->seq) - ISS, i;
 
+	require(!th->urg || at + ntohs(th->urg_ptr) <= w->written);
 	if (!f->payload_len)
 		return;
 	require(at + f->payload_len <= w->written);
@@ -260,6 +263,23 @@ static void told_grown(struct world *w, const struct xts_reply *r)
 		w->offered = r->tx_len;
 }
 
+/* Which byte it is, in terms of what was told before, and its true value. */
+static void told_urgent(struct world *w, const struct xts_reply *r)
+{
+	uint32_t at = w->read + r->urgent;
+
+	require(!r->len && !r->credits && !(r->flags & ~XTS_F_URGENT));
+	require(r->urgent <= GROW_MAX + UINT16_MAX);
+	if (r->flags & XTS_F_URGENT) {
+		require(!w->urgent_known || seq_gt(at, w->urgent));
+		w->urgent = at;
+		w->urgent_known = true;
+	}
+	require(w->urgent_known && at == w->urgent);
+	require(r->flags & XTS_F_URGENT || r->err);
+	require(!r->err || r->err == (XTS_URGENT_HAS | pattern(at)));
+}
+
 static void told(struct world *w, const struct xts_reply *r)
 {
 	require(r->cookie == COOKIE);
@@ -282,6 +302,9 @@ static void told(struct world *w, const struct xts_reply *r)
 		break;
 	case XTS_REPLY_MOVED:
 		w->cur ^= 1;
+		break;
+	case XTS_REPLY_URGENT:
+		told_urgent(w, r);
 		break;
 	default:
 		require(!"a reply that exists");
@@ -381,7 +404,7 @@ static void step_program(struct world *w, struct input *in)
 {
 	static const uint32_t flags[] = {0,
 					 0,
-					 0,
+					 XTS_F_URGENT,
 					 XTS_F_MORE,
 					 XTS_F_CREDITS,
 					 XTS_F_SHUT_WR,
@@ -515,6 +538,10 @@ static void segment_make(struct world *w, struct input *in, struct made *m)
 		m->ack += take(in, 4);
 	if (more & 16)
 		m->len = 0;
+	if (more & 32) {
+		m->flags |= F_URG;
+		m->urg = (uint16_t)take(in, 2);
+	}
 	put_options(w, m, in, more & 3, more >> 6);
 }
 
@@ -754,8 +781,8 @@ static uint32_t peer_owes(const struct world *w)
 /* From now on the peer acknowledges what it gets and the program reads. */
 static void settle(struct world *w)
 {
+	uint32_t i, una, still = 0;
 	struct flow *f;
-	uint32_t i;
 
 	w->stalled = false;
 	f = flow(w);
@@ -767,16 +794,20 @@ static void settle(struct world *w)
 	f = flow(w);
 	if (f)
 		f->ext->max_pacing_rate = 0; /* may be a byte a second */
-	for (i = 0; i < 200; i++) {
+	/* A segment a turn, of 32 bytes, is progress. */
+	for (i = 0; still < 200; i++) {
+		una = f ? f->snd_una : 0;
 		program_reads(w);
 		if (w->unread && !w->closed && !w->over)
 			program_sends(w, 0, w->unread, 0);
 		peer_behaves(w, peer_owes(w), UINT32_MAX);
 		/* Longer, if that alone does not help: all timers run. */
-		w->now_ns += i < 100 ? 300000000ull : 130000000000ull;
+		w->now_ns += still < 100 ? 300000000ull : 130000000000ull;
 		turn(w);
 		if (all_done(w) && i > 2)
 			break;
+		f = flow(w);
+		still = f && f->snd_una != una ? 0 : still + 1;
 	}
 	f = flow(w);
 	require(all_done(w) || (f->rcv_fin && seq_gt(f->snd_wl1, f->rcv_nxt)));

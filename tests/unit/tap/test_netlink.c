@@ -130,10 +130,14 @@ ssize_t mnl_socket_recvfrom(const struct mnl_socket *nl, void *buf,
 	assert_true(len + sizeof(done) <= bufsiz);
 	memcpy(buf, answer.buf, len);
 	memcpy((char *)buf + len, &done, sizeof(done));
-	for (char *p = buf; p < (char *)buf + len + sizeof(done);
-	     p += NLMSG_ALIGN(((struct nlmsghdr *)p)->nlmsg_len))
-		((struct nlmsghdr *)p)->nlmsg_seq = q->nlmsg_seq;
-	return (ssize_t)(len + sizeof(done));
+	len += (uint32_t)sizeof(done);
+	for (struct nlmsghdr *h = buf; (char *)h < (char *)buf + len;
+	     h = (void *)((char *)h + NLMSG_ALIGN(h->nlmsg_len))) {
+		h->nlmsg_seq = q->nlmsg_seq;
+		if (h->nlmsg_len < sizeof(*h) || h->nlmsg_len > len)
+			break;
+	}
+	return (ssize_t)len;
 }
 
 /* ---- tests ---- */
@@ -231,6 +235,56 @@ static void test_a_label_without_end_is_left_out(void **state)
 	nl_close(&t.nl);
 }
 
+static void test_a_message_longer_than_its_answer_is_refused(void **state)
+{
+	static const uint32_t lens[] = {64, 1u << 31, 0xfffffff0u, 15};
+	struct nl_list list = {0};
+	struct nl nl;
+
+	assert_int_equal(nl_open(&nl), 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct nlmsghdr *h;
+
+		setup(NULL);
+		message(RTM_NEWLINK, sizeof(struct ifinfomsg));
+		h = message(RTM_NEWLINK, 4);
+		h->nlmsg_len = lens[i];
+		assert_int_equal(nl_collect(&nl, RTM_GETLINK, AF_UNSPEC, NULL,
+					    NULL, &list),
+				 -EBADMSG);
+	}
+	nl_list_free(&list);
+	nl_close(&nl);
+}
+
+/* The words stand behind a copy of the request, as long as it says. */
+static void test_an_error_that_lies_of_its_request_has_no_words(void **state)
+{
+	static const uint32_t lens[] = {4096, 1u << 31, 0xfffffff0u};
+	struct nl_list list = {0};
+	struct nl nl;
+
+	assert_int_equal(nl_open(&nl), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		struct nlmsghdr *h;
+		struct nlmsgerr *e;
+
+		setup(NULL);
+		h = message(NLMSG_ERROR, sizeof(*e));
+		h->nlmsg_flags = NLM_F_ACK_TLVS;
+		e = NLMSG_DATA(h);
+		e->error = -EPERM;
+		e->msg.nlmsg_len = lens[i];
+		attr(h, NLMSGERR_ATTR_MSG, "words", 6);
+		assert_int_equal(nl_collect(&nl, RTM_GETLINK, AF_UNSPEC, NULL,
+					    NULL, &list),
+				 -EPERM);
+		assert_string_equal(nl.said, "");
+	}
+	nl_list_free(&list);
+	nl_close(&nl);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -239,6 +293,8 @@ int main(void)
 		T(test_short_attributes_of_a_route_are_left_out),
 		T(test_a_short_destination_is_not_read_beyond),
 		T(test_a_label_without_end_is_left_out),
+		T(test_a_message_longer_than_its_answer_is_refused),
+		T(test_an_error_that_lies_of_its_request_has_no_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
