@@ -164,17 +164,26 @@ tests: all $(UNIT_TESTS) $(NET_PROGRAMS)
 
 # ---- fuzz (libFuzzer, its own build) ---------------------------------------
 
-.build-fuzz/tests/fuzz/%: tests/fuzz/%.c $(SERVICE_SRCS) $(wildcard */*.h) \
-		$(SKEL)
+FUZZ_CC = $(CLANG) -std=gnu11 -D_GNU_SOURCE -O1 -g -pthread -I. -I$B \
+	-DTAS_VERSION='"$(VERSION)"' \
+	-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+FUZZ_SANITIZE = address,undefined $(NO_ALIGNMENT) -fno-sanitize-recover=all
+
+.build-fuzz/%.o: %.c | $(SKEL)
 	@mkdir -p $(@D)
+	@echo '  CC   $@'
 	@# clang's own assembler does not know operands like 8+(%rax).
-	$(CLANG) -std=gnu11 -D_GNU_SOURCE -O1 -g -pthread -I. -I$B \
-		-fno-integrated-as \
-		-DTAS_VERSION='"$(VERSION)"' \
-		-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION \
-		-fsanitize=fuzzer,address,undefined $(NO_ALIGNMENT) \
-		-fno-sanitize-recover=all \
-		-o $@ $< $(SERVICE_SRCS) $(LIBS)
+	@$(FUZZ_CC) -fno-integrated-as -MMD -MP \
+		-fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -c -o $@ $<
+
+.build-fuzz/libservice.a: $(patsubst %.c,.build-fuzz/%.o,$(SERVICE_SRCS))
+	@rm -f $@
+	@echo '  AR   $@'
+	@$(AR) rcs $@ $^
+
+.build-fuzz/tests/fuzz/%: .build-fuzz/tests/fuzz/%.o .build-fuzz/libservice.a
+	@echo '  LD   $@'
+	@$(FUZZ_CC) -fsanitize=fuzzer,$(FUZZ_SANITIZE) -o $@ $^ $(LIBS)
 
 fuzzers: $(FUZZERS)
 
@@ -257,4 +266,4 @@ install: all
 clean:
 	rm -rf .build .build-*
 
--include $(shell find $B -name '*.d' 2>/dev/null)
+-include $(shell find $B .build-fuzz -name '*.d' 2>/dev/null)
