@@ -22,7 +22,7 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	iproute2 iputils-ping nftables netbase conntrack ethtool tcpdump procps \
 	util-linux groff-base valgrind python3
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
-PACKAGES_FUZZ = clang-14 libclang-rt-14-dev
+PACKAGES_FUZZ = clang-14 libclang-rt-14-dev llvm-14
 
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
