@@ -263,7 +263,7 @@ int main(int argc, char **argv)
 	setlinebuf(stdout);
 	signal(SIGPIPE, SIG_IGN);
 	alarm(60);
-	if (*a && !strcmp(*a, "--xts") && a++)
+	if (argc > 1 && !strcmp(*a, "--xts") && a++)
 		io_use_xts = true;
 	argc -= (int)(a - argv);
 	if (argc < 4)

@@ -228,7 +228,7 @@ static void test_what_was_held_is_urgent_behind_the_offload(struct host *h)
 static void expect_notice(struct host *h, uint32_t seq, uint16_t pointer)
 {
 	const struct tcphdr *th;
-	struct frame f;
+	struct frame f = {0};
 
 	expect_event(h, FP_EV_FRAME);
 	assert_int_equal(h->ev.flow.index, h->id.index);
@@ -269,7 +269,7 @@ static void test_linux_hears_of_65535_pointers_at_most(struct host *h)
 /* Flags of the FIN that Linux gets. */
 static void expect_plain_fin(struct host *h)
 {
-	struct frame f;
+	struct frame f = {0};
 
 	expect_event(h, FP_EV_FRAME);
 	assert_int_equal(frame_parse(&f, h->ev.frame, h->ev.frame_len),
@@ -291,7 +291,7 @@ static void test_a_fin_goes_to_linux_without_the_pointer(struct host *h)
 
 static void test_the_ack_of_our_fin_goes_without_the_pointer(struct host *h)
 {
-	struct frame f;
+	struct frame f = {0};
 
 	host_put(h, 0, host_cmd(h, 0, 0, XTS_F_SHUT_WR));
 	host_turn(h);
