@@ -12,9 +12,8 @@
  * A closed window with nothing under way is probed (RFC 9293 3.8.6.1), at
  * growing intervals, for as long as the peer answers.
  *
- * Three time-outs of a full-sized segment in a row may mean that the path
- * swallows large packets and tells nobody: with mtu_probing the MSS shrinks
- * (RFC 4821 in Linux's simplest form).
+ * Three time-outs in a row may mean that the path swallows large packets and
+ * tells nobody: see mtu.c.
  *
  * State: that part of struct loss, backoff, probes; core thread.
  */
@@ -24,8 +23,6 @@
 
 #define RETRIES_PROBE_MTU 3u /* tcp_retries1 */
 #define RETRIES_ORPHAN 8u
-#define BASE_MSS 1024u /* tcp_base_mss */
-#define FLOOR_MSS 512u
 
 static void give_up(struct fp_core *c, struct flow *f)
 {
@@ -124,56 +121,6 @@ void loss_window_open(struct fp_core *c, struct flow *f)
 	f->rto_at = 0;
 	f->ext->loss.probes_ns = 0;
 	loss_rearm(c, f);
-}
-
-/* ---- path MTU ---------------------------------------------------------------
- */
-
-/* Segments longer than the MSS never arrived: they go again in pieces. cwnd
- * stays, no more data will be on their way than were. */
-static void resegment(struct flow *f)
-{
-	struct loss *l = &f->ext->loss;
-	uint32_t i, lost = l->sb.lost;
-
-	for (i = 0; i < l->sb.n; i++) {
-		struct sent *r = sb_at(&l->sb, i);
-
-		if (r->len > f->snd_mss)
-			loss_mark(f, r);
-	}
-	reno_limit(f);
-	if (l->sb.lost == lost || l->state == CC_LOSS)
-		return;
-	l->high_seq = f->snd_nxt;
-	f->ssthresh = cwnd_ssthresh_now(f);
-	l->prior_ssthresh = 0;
-	l->may_undo = false;
-	l->frto = false;
-	l->state = CC_LOSS;
-}
-
-void loss_set_mss(struct fp_core *c, struct flow *f, uint32_t mss)
-{
-	loss_record(c, f);
-	f->snd_mss = mss;
-	resegment(f);
-	if (f->cwnd < mss)
-		f->cwnd = mss;
-	if (f->snd_una != f->snd_nxt && !f->rto_at)
-		loss_rearm(c, f);
-	flow_judge(f);
-	flow_list(c, f);
-}
-
-static void mtu_black_hole(struct fp_core *c, struct flow *f)
-{
-	uint32_t mss = f->snd_mss > BASE_MSS ? BASE_MSS : f->snd_mss / 2;
-
-	if (!f->mtu_probing || f->snd_mss <= FLOOR_MSS ||
-	    sb_at(&f->ext->loss.sb, 0)->len < f->snd_mss)
-		return;
-	loss_set_mss(c, f, mss > FLOOR_MSS ? mss : FLOOR_MSS);
 }
 
 /* ---- the retransmission time-out --------------------------------------------

@@ -6,7 +6,8 @@
  *   sack.c   SACK blocks and D-SACK (RFC 2018, 2883)
  *   rack.c   what is lost, by time; tail loss probes (RFC 8985)
  *   cwnd.c   the states of recovery, PRR (RFC 6937), undo (RFC 4015)
- *   rto.c    time-outs (RFC 6298, 5682), zero windows, path MTU
+ *   rto.c    time-outs (RFC 6298, 5682), zero windows
+ *   mtu.c    how large segments may be
  *   rate.c   delivery rate, and whether cwnd is used
  *   info.c   TCP_INFO
  */
@@ -142,6 +143,10 @@ void cwnd_prr(struct flow *f, uint32_t delivered, uint32_t lost, bool advanced);
 void cwnd_recovery(struct fp_core *c, struct flow *f, bool ece);
 void cwnd_try_open(struct flow *f);
 uint32_t cwnd_ssthresh_now(const struct flow *f);
+
+/* ---- mtu.c ---- */
+/* The same was sent several times in vain. */
+void mtu_black_hole(struct fp_core *c, struct flow *f);
 
 /* ---- rate.c ---- */
 void rate_sent(struct fp_core *c, struct flow *f, struct sent *r);
