@@ -89,6 +89,7 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 	if (f) {
 		f->ctx = m->params->ctx->core_private[c->cfg.index];
 		f->ts_recent_ms = c->now_ms;
+		mtu_init(f, m->params, c->now_ns);
 		core_set_cc(c, f, m->params->cc);
 		loss_seed_min_rtt(f, m->params->min_rtt_us, c->now_ms);
 		e.flow.index = f->index;
@@ -106,14 +107,8 @@ static void command_install(struct fp_core *c, const struct fp_msg *m)
 
 static void command_set_mss(struct fp_core *c, struct flow *f, uint32_t mss)
 {
-	if (mss < 32 || mss == f->snd_mss)
-		return;
-	if (mss > f->snd_mss) {
-		f->snd_mss = mss;
-		flow_list(c, f);
-		return;
-	}
-	loss_set_mss(c, f, mss);
+	if (mss >= 32 && mss != f->ext->mtu.max)
+		loss_set_mss(c, f, mss);
 }
 
 static void command_close(struct fp_core *c, struct flow *f)

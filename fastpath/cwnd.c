@@ -139,13 +139,6 @@ static void enter_cwr(struct fp_core *c, struct flow *f)
 	cwnd_event(c, f, CC_EV_RECOVERY);
 }
 
-/* Has anything that is under way been sent again? */
-static bool any_retrans(const struct loss *l)
-{
-	return l->sb.retrans ||
-	       (l->sb.n && sb_at(&l->sb, 0)->flags & SENT_EVER);
-}
-
 void cwnd_try_open(struct flow *f)
 {
 	f->ext->loss.state = CC_OPEN;
@@ -156,7 +149,7 @@ static void try_to_open(struct fp_core *c, struct flow *f, struct ack *a)
 {
 	struct loss *l = &f->ext->loss;
 
-	if (!any_retrans(l))
+	if (!loss_any_retrans(l))
 		l->retrans_ns = 0;
 	if (a->flags & ACK_ECE)
 		enter_cwr(c, f);
@@ -240,7 +233,7 @@ static bool undo_partial(struct fp_core *c, struct flow *f, struct ack *a)
 	/* The retransmissions that are under way will tell the rest. */
 	if (l->sb.retrans)
 		return true;
-	if (!any_retrans(l))
+	if (!loss_any_retrans(l))
 		l->retrans_ns = 0;
 	cwnd_undo(c, f, true);
 	cwnd_try_open(f);
@@ -368,7 +361,7 @@ static void check_end(struct fp_core *c, struct flow *f, struct ack *a)
 	struct loss *l = &f->ext->loss;
 
 	if (l->state == CC_OPEN) {
-		if (!any_retrans(l))
+		if (!loss_any_retrans(l))
 			l->retrans_ns = 0;
 	} else if (seq_lt(f->snd_una, l->high_seq)) {
 		return;
@@ -417,6 +410,8 @@ void cwnd_alert(struct fp_core *c, struct flow *f, struct ack *a)
 		before_recovery(c, f, a);
 	}
 	/* From Loss as well, if what was sent again is lost again. */
+	if (l->sb.lost && mtu_probe_lost(f))
+		return;
 	if (l->sb.lost)
 		cwnd_recovery(c, f, a->flags & ACK_ECE);
 	else

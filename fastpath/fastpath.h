@@ -104,9 +104,15 @@ struct flow_params {
 	bool timestamps;
 	bool sack, ecn; /* negotiated (RFC 2018, RFC 3168) */
 	bool nodelay, cork;
-	bool stdurg;		  /* net.ipv4.tcp_stdurg (RFC 6093) */
-	uint8_t mtu_probing;	  /* net.ipv4.tcp_mtu_probing (RFC 4821) */
-	char cc[FP_CC_NAME];	  /* fp_cc_known(), NUL-terminated; "": reno */
+	bool stdurg;		 /* net.ipv4.tcp_stdurg (RFC 6093) */
+	uint8_t mtu_probing;	 /* net.ipv4.tcp_mtu_probing (RFC 4821), ... */
+	uint32_t mtu_base;	 /* ... tcp_base_mss, ... */
+	uint32_t mtu_floor;	 /* ... tcp_mtu_probe_floor, ... */
+	uint32_t mtu_threshold;	 /* ... tcp_probe_threshold, ... */
+	uint32_t mtu_interval_s; /* ... tcp_probe_interval; 0: as Linux's */
+	uint32_t mss_max;    /* if MTUs are probed: what the path takes for all
+			      * that Linux knows; 0: snd_mss */
+	char cc[FP_CC_NAME]; /* fp_cc_known(), NUL-terminated; "": reno */
 	uint32_t user_timeout_ms; /* TCP_USER_TIMEOUT; 0: the default */
 	uint64_t max_pacing_rate; /* SO_MAX_PACING_RATE; 0: no limit */
 	bool cc_fixed; /* the operator's choice: programs can't change it */
@@ -133,8 +139,9 @@ enum fp_cmd {
 	FP_CMD_CLOSE,	 /* flow: the program died; as its close() */
 	FP_CMD_COPY_ACK, /* flow: copy the next frame of it as EV_FRAME too
 			  * (an answer to a keepalive of Linux's) */
-	FP_CMD_SET_MSS,	 /* flow; value: new snd_mss; if it is smaller,
-			  * unacknowledged data are sent again */
+	FP_CMD_SET_MSS,	 /* flow; value: payload that the path takes; if it is
+			  * less, what is longer is sent again; if MTUs are
+			  * probed, snd_mss may be smaller */
 	FP_CMD_CTX_ADD,	 /* ctx */
 	FP_CMD_CTX_DEL,	 /* ctx: command ring read out once more, then forgotten
 			  */

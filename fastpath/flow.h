@@ -23,6 +23,7 @@
 #include "fastpath/fastpath.h"
 #include "fastpath/grow.h"
 #include "fastpath/loss.h"
+#include "fastpath/mtu.h"
 #include "fastpath/reassembly.h"
 #include "fastpath/urgent.h"
 
@@ -70,6 +71,7 @@ struct flow_ext {
 	struct loss loss;
 	struct reassembly ooo;
 	struct grow grow;
+	struct mtu mtu;
 	struct urgent urgent;
 	uint32_t snd_wnd_max; /* MAX.SND.WND (RFC 5961 5.2) as cold code saw */
 	bool reset;	      /* the peer's RST was passed on */

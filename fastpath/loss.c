@@ -133,6 +133,7 @@ void loss_resent(struct fp_core *c, struct flow *f, uint32_t i)
 	l->undo_retrans++;
 	l->total_retrans++;
 	l->bytes_retrans += r->len;
+	mtu_resent(f);
 	/* After a time-out it was set, backed off, already. */
 	if (i == 0 && l->timer != LOSS_REO && l->state != CC_LOSS)
 		loss_timer_set(c, f, LOSS_RTO, c->now_ns + loss_rto_ns(f));
@@ -310,6 +311,8 @@ static void ack_advance(struct flow *f, struct ack *a)
 	f->pend_credits += acked;
 	f->ext->bytes_acked += acked;
 	f->ext->epoch_una = a->ack;
+	if (unlikely(f->ext->mtu.len))
+		mtu_acked(f);
 	l->retransmits = 0;
 	if (seq_lt(l->rexmit_seq, a->ack))
 		l->rexmit_seq = a->ack;

@@ -179,7 +179,8 @@ void rack_timeout(struct fp_core *c, struct flow *f)
 
 	wait = detect(f, time_us(c->now_ns));
 	if (loss_pipe(f) != pipe) {
-		if (l->state != CC_RECOVERY && l->state != CC_LOSS) {
+		if (l->state != CC_RECOVERY && l->state != CC_LOSS &&
+		    !mtu_probe_lost(f)) {
 			cwnd_recovery(c, f, false);
 			if (!f->cc->control)
 				cwnd_prr(f, f->snd_mss, 0, false);

@@ -12,8 +12,8 @@
  * A closed window with nothing under way is probed (RFC 9293 3.8.6.1), at
  * growing intervals, for as long as the peer answers.
  *
- * Three time-outs in a row may mean that the path swallows large packets and
- * tells nobody: see mtu.c.
+ * Time-outs in a row for as long as three doublings take (tcp_retries1) may
+ * mean that the path swallows large packets and tells nobody: see mtu.c.
  *
  * State: that part of struct loss, backoff, probes; core thread.
  */
@@ -212,7 +212,7 @@ static void retransmission_timeout(struct fp_core *c, struct flow *f)
 	l->total_rto++;
 	if (!l->retransmits)
 		l->rto_ns = c->now_ns;
-	if (l->retransmits >= RETRIES_PROBE_MTU)
+	if (l->retransmits && waited_ns(c, f) >= retries_ns(RETRIES_PROBE_MTU))
 		mtu_black_hole(c, f);
 	enter_loss(c, f);
 	if (l->retransmits < UINT8_MAX)

@@ -7,7 +7,7 @@
  *   rack.c   what is lost, by time; tail loss probes (RFC 8985)
  *   cwnd.c   the states of recovery, PRR (RFC 6937), undo (RFC 4015)
  *   rto.c    time-outs (RFC 6298, 5682), zero windows
- *   mtu.c    how large segments may be
+ *   mtu.c    how large segments may be (RFC 4821)
  *   rate.c   delivery rate, and whether cwnd is used
  *   info.c   TCP_INFO
  */
@@ -84,6 +84,13 @@ static inline uint64_t flow_pace(const struct flow_ext *x)
 	return most && (!rate || most < rate) ? most : rate;
 }
 
+/* Has anything that is under way been sent again? */
+static inline bool loss_any_retrans(const struct loss *l)
+{
+	return l->sb.retrans ||
+	       (l->sb.n && sb_at(&l->sb, 0)->flags & SENT_EVER);
+}
+
 static inline bool loss_reducing(const struct loss *l)
 {
 	return l->state == CC_CWR || l->state == CC_RECOVERY;
@@ -143,10 +150,6 @@ void cwnd_prr(struct flow *f, uint32_t delivered, uint32_t lost, bool advanced);
 void cwnd_recovery(struct fp_core *c, struct flow *f, bool ece);
 void cwnd_try_open(struct flow *f);
 uint32_t cwnd_ssthresh_now(const struct flow *f);
-
-/* ---- mtu.c ---- */
-/* The same was sent several times in vain. */
-void mtu_black_hole(struct fp_core *c, struct flow *f);
 
 /* ---- rate.c ---- */
 void rate_sent(struct fp_core *c, struct flow *f, struct sent *r);

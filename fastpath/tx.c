@@ -567,10 +567,34 @@ static void tx_lost(struct fp_core *c, struct flow *f, struct tx_run *run)
 	}
 }
 
+/* A segment that asks how large one may be. false: nothing new may go. */
+static bool tx_mtu_probe(struct fp_core *c, struct flow *f, struct tx_run *run)
+{
+	uint32_t seq = f->snd_nxt, len;
+	bool wait = false;
+
+	len = mtu_probe_len(c, f, &wait);
+	if (!len)
+		return !wait;
+	if (!tx_paced(c, f, len))
+		return false;
+	if (!tx_new(c, f, len)) {
+		run->again = c->tx_starved;
+		return false;
+	}
+	mtu_probe_sent(f, seq, len);
+	tx_spend(f, len);
+	run->n++;
+	run->n_new++;
+	return true;
+}
+
 static void tx_fresh(struct fp_core *c, struct flow *f, struct tx_run *run)
 {
 	uint32_t len;
 
+	if (unlikely(f->ext->mtu.low) && !tx_mtu_probe(c, f, run))
+		return;
 	while (flow_unsent(f) && (len = tx_next_len(c, f))) {
 		if (!tx_paced(c, f, len))
 			return;

@@ -15,8 +15,9 @@
  *   - every byte the program was told of must be the one the peer sent at that
  *     place of the stream, and so must those behind a gap;
  *   - every byte sent must be the one the program wrote there, within the
- *     windows the peer ever opened, in well-formed frames; the window that we
- *     advertise never shrinks.
+ *     windows the peer ever opened, in well-formed frames, no longer than what
+ *     is known to pass but for one at a time that asks for more; the window
+ *     that we advertise never shrinks.
  * In the end the peer behaves: then everything the program wrote must arrive,
  * whatever came before, and the program must get what it is sent. After that no
  * frame, flow or timer may be left.
@@ -74,14 +75,18 @@ struct world {
 
 	/* ---- the peer ---- */
 	uint32_t snd_edge; /* highest that a window of its ever allowed */
-	uint32_t rcv_edge; /* as we advertised */
+	uint32_t sent;	   /* bytes that it was ever sent */
+	uint32_t probe; /* end of a segment larger than any that passed ... */
+	uint32_t probe_len; /* ... which tells whether that does; 0: none */
+	uint32_t rcv_edge;  /* as we advertised */
 	bool rcv_edge_known;
 	uint32_t tsval; /* last that it saw */
 	uint32_t n_past;
 	struct past past[PAST];
 
 	/* ---- the slow path ---- */
-	uint32_t mss_max; /* segments were never to be larger */
+	uint32_t mss_max; /* segments were never to be larger, but for ... */
+	uint32_t path;	  /* ... probes of the MTU, within what Linux knows */
 	uint32_t granted, wanted;
 	bool stalled; /* frames don't leave */
 	bool offended, gone;
@@ -107,7 +112,44 @@ static uint32_t min32(uint32_t a, uint32_t b)
 /* ---- what the core sends and says ------------------------------------------
  */
 
-static void check_data(const struct world *w, const struct frame *f)
+/* All of the probe arrived, and it was sent but once, as one. */
+static void check_probe(struct world *w)
+{
+	const struct flow *f = flow(w);
+
+	if (!w->probe_len || !f || f->snd_una - ISS < w->probe)
+		return;
+	w->mss_max = w->probe_len;
+	w->probe_len = 0;
+}
+
+/*
+ * The largest segments are those that passed or that Linux uses. A longer one
+ * is new data, with more behind it, one at a time; what is sent again is never
+ * longer, and takes the meaning from a probe that is out.
+ */
+static void check_length(struct world *w, const struct frame *f, uint32_t at)
+{
+	uint32_t end = at + f->payload_len;
+	uint32_t len = f->payload - f->l4 + f->payload_len -
+		       (w->p.timestamps ? 32u : 20u);
+
+	check_probe(w);
+	if (at < w->sent)
+		w->probe_len = 0;
+	if (len > w->mss_max && flow(w)) {
+		require(w->p.mtu_probing && len <= w->path);
+		require(at == w->sent && !w->probe_len);
+		require(len == f->payload_len && end + 4 * 32 <= w->written);
+		w->probe = end;
+		w->probe_len = len;
+		check_probe(w);
+	}
+	if (end > w->sent)
+		w->sent = end;
+}
+
+static void check_data(struct world *w, const struct frame *f)
 {
 	const struct tcphdr *th = frame_tcp(f);
 	uint32_t at = ntohl(th->seq) - ISS, i;
@@ -117,8 +159,7 @@ static void check_data(const struct world *w, const struct frame *f)
 		return;
 	require(at + f->payload_len <= w->written);
 	require(seq_leq(ISS + at + f->payload_len, w->snd_edge));
-	require(f->payload - f->l4 + f->payload_len <=
-		20u + (w->p.timestamps ? 12 : 0) + w->mss_max);
+	check_length(w, f, at);
 	for (i = 0; i < f->payload_len; i++)
 		require(f->data[f->payload + i] == pattern(at + i));
 }
@@ -638,8 +679,12 @@ static void slow_grow(struct world *w)
 
 static void slow_mss(struct world *w, uint32_t mss)
 {
-	if (mss > w->mss_max)
+	/* In a search what passes counts, not what may. */
+	if (mss > w->mss_max && w->p.mtu_probing < 2 &&
+	    w->p.mss_max <= w->p.snd_mss)
 		w->mss_max = mss;
+	if (mss > w->path)
+		w->path = mss;
 	slow_command(w, FP_CMD_SET_MSS)->value = mss;
 	slow_go(w);
 }
@@ -873,6 +918,8 @@ static void set_up_numbers(struct world *w, struct input *in, uint32_t how)
 	p->snd_wl1 = p->rcv_wup;
 	p->snd_wnd = 4000u << p->snd_wscale;
 	p->snd_mss = w->mss_max = MSS;
+	w->path = p->mss_max > MSS ? p->mss_max : MSS;
+	w->sent = p->snd_nxt - ISS;
 	p->cwnd_segs = how & 32 ? take(in, 1) : 10;
 	p->ssthresh_segs = how & 64 ? take(in, 1) : 1u << 30;
 	if (how & 128) {
@@ -886,6 +933,7 @@ static void set_up_numbers(struct world *w, struct input *in, uint32_t how)
 static void set_up_params(struct world *w, struct input *in)
 {
 	static const char names[][FP_CC_NAME] = {"", "cubic", "dctcp", "bbr"};
+	static const uint32_t path[] = {0, 600, 1432, 2 * FRAME_SIZE};
 	uint32_t how = take(in, 1), cc = take(in, 1);
 	struct flow_params *p = &w->p;
 
@@ -904,7 +952,12 @@ static void set_up_params(struct world *w, struct input *in)
 	p->ecn = how & 8;
 	p->nodelay = how & 16;
 	p->cork = how & 32;
-	p->mtu_probing = how >> 6 & 1;
+	if (how & 64) {
+		p->mtu_probing = cc & 32 ? 2 : 1;
+		p->mss_max = path[cc >> 6];
+		p->mtu_base = 400;
+		p->mtu_interval_s = 5;
+	}
 	p->snd_wscale = how & 128 ? 7 : 0;
 	p->rcv_wscale = how & 128 ? 5 : 2;
 	memcpy(p->cc, names[cc & 3], FP_CC_NAME);
