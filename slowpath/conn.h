@@ -61,7 +61,7 @@ struct conn {
 	int fd;	       /* our duplicate of the shadow socket */
 	uint32_t slot; /* its buffers in the program's memory */
 	uint32_t n_held;
-	uint32_t snd_mss;
+	uint32_t snd_mss;   /* that the path takes for all that Linux knows */
 	uint32_t ts_recent; /* of the offload; for our ACKs to Linux */
 	uint16_t ctx;
 	uint8_t core;

@@ -468,7 +468,6 @@ static int open_loop(struct daemon *d)
 	if (getrandom(&d->seed, sizeof(d->seed), 0) != sizeof(d->seed))
 		return -errno;
 	d->tap_fd = tap_fd(d->cfg->tap);
-	sysctl_open(&d->mtu_probing, "/proc/sys/net/ipv4/tcp_mtu_probing");
 	sysctl_open(&d->stdurg, "/proc/sys/net/ipv4/tcp_stdurg");
 	d->diag_fd = snapshot_diag_open();
 	if (d->diag_fd < 0)
@@ -516,7 +515,6 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->signal_fd);
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
-	sysctl_close(&d->mtu_probing);
 	sysctl_close(&d->stdurg);
 	pathmtu_close(d);
 	fragments_free(d->fragments);
@@ -543,9 +541,8 @@ int daemon_run(const struct daemon_config *cfg)
 		return EXIT_FAILURE;
 	d->cfg = cfg;
 	d->opt = cfg->opt;
-	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd =
-		d->stdurg.fd = -1;
-	d->route_fd = -1;
+	d->diag_fd = d->shadow_epoll = d->signal_fd = d->stdurg.fd = -1;
+	pathmtu_init(d);
 	rc = open_loop(d);
 	if (rc)
 		log_err("can't start: %s", strerror(-rc));

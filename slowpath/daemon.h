@@ -57,6 +57,16 @@ struct conn;
 struct program;
 struct remnant;
 
+/* What pathmtu.c reads of net.ipv4. */
+enum pathmtu_sysctl {
+	PATHMTU_PROBING,
+	PATHMTU_BASE,
+	PATHMTU_FLOOR,
+	PATHMTU_THRESHOLD,
+	PATHMTU_INTERVAL,
+	PATHMTU_SYSCTLS,
+};
+
 /* A command that found its core's ring full. */
 struct waiting_cmd {
 	struct waiting_cmd *prev, *next;
@@ -96,8 +106,8 @@ struct daemon {
 	int signal_fd;
 	int shadow_epoll; /* shadow sockets of live connections */
 	unsigned int tap_index;
-	struct sysctl mtu_probing; /* net.ipv4.tcp_mtu_probing */
-	struct sysctl stdurg;	   /* net.ipv4.tcp_stdurg */
+	struct sysctl stdurg; /* net.ipv4.tcp_stdurg */
+	struct sysctl mtu_sysctl[PATHMTU_SYSCTLS];
 	bool cc_unknown_said;
 	struct fragments *fragments;
 	int route_fd;		  /* rtnetlink: routes change */

@@ -28,6 +28,7 @@
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
 #include "slowpath/log.h"
+#include "slowpath/pathmtu.h"
 #include "slowpath/snapshot.h"
 #include "slowpath/sysctl.h"
 
@@ -197,14 +198,13 @@ static enum xts_reason take(struct daemon *d, struct program_ctx *x,
 		return reason;
 	snapshot_options(c->fd, tuned, p);
 	choose_cc(d, c, p);
-	p->mtu_probing =
-		(uint8_t)sysctl_value(&d->mtu_probing, daemon_now_ns());
 	p->stdurg = sysctl_value(&d->stdurg, daemon_now_ns());
 	if (p->timestamps) {
 		p->ts_recent = cache_ts_recent(e, p->rcv_nxt);
 		p->ts_offset = cache_ts_offset(e, p->ts_offset);
 	}
 	fill_conn(c, p);
+	pathmtu_install(d, c, p);
 	return reason;
 }
 

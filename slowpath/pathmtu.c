@@ -7,15 +7,19 @@
  * administrator changes. Its own TCP sees either when it next sends; a shadow
  * socket never sends. So:
  *   - after an ICMP error about a flow, which reached Linux translated, the
- *     shadow's MSS is the flow's;
+ *     shadow's MTU is the flow's;
  *   - after a change of routes (rtnetlink) all flows are looked at, once for
  *     many changes;
  *   - flows that were made smaller are looked at every NARROW_NS: smaller
- * still, or larger again up to what the peer's SYN allowed. Linux's PMTU cache
- * says when that is; trying a larger size is not the flow's own affair. The MTU
- * is that of a connected datagram socket from the same to the same address:
- * Linux's whole look-up, policy rules and learned exceptions included, without
- * a packet. (Rules on marks, ports and users are not seen.)
+ *     still, or larger again up to what the peer's SYN allowed. Linux's PMTU
+ *     cache says when that is.
+ * The MTU is that of a connected datagram socket from the same to the same
+ * address: Linux's whole look-up, policy rules and learned exceptions included,
+ * without a packet. (Rules on marks, ports and users are not seen.)
+ *
+ * Below that a flow looks for the size itself, if the administrator wants it to
+ * (net.ipv4.tcp_mtu_probing, RFC 4821): fastpath/mtu.c. The settings are those
+ * of when it was taken over.
  *
  * Cost: a look-up for each pair of addresses in a row of flows, a few
  * microseconds. State: in struct daemon and conn.snd_mss. One thread.
@@ -43,6 +47,14 @@
 #ifndef IPV6_MTU
 #define IPV6_MTU 24
 #endif
+
+static const char *const sysctls[PATHMTU_SYSCTLS] = {
+	[PATHMTU_PROBING] = "/proc/sys/net/ipv4/tcp_mtu_probing",
+	[PATHMTU_BASE] = "/proc/sys/net/ipv4/tcp_base_mss",
+	[PATHMTU_FLOOR] = "/proc/sys/net/ipv4/tcp_mtu_probe_floor",
+	[PATHMTU_THRESHOLD] = "/proc/sys/net/ipv4/tcp_probe_threshold",
+	[PATHMTU_INTERVAL] = "/proc/sys/net/ipv4/tcp_probe_interval",
+};
 
 /* ---- what Linux knows ------------------------------------------------------
  */
@@ -115,6 +127,31 @@ static void set_mss(struct daemon *d, struct conn *c, uint32_t mss)
 	daemon_submit(d, c->core);
 }
 
+static uint32_t setting(struct daemon *d, enum pathmtu_sysctl which)
+{
+	return sysctl_value(&d->mtu_sysctl[which], daemon_now_ns());
+}
+
+/* Linux itself may be looking for it: then its segments are smaller. */
+void pathmtu_install(struct daemon *d, struct conn *c, struct flow_params *p)
+{
+	int mtu, clamp;
+
+	p->mtu_probing = (uint8_t)setting(d, PATHMTU_PROBING);
+	if (!p->mtu_probing)
+		return;
+	p->mtu_base = setting(d, PATHMTU_BASE);
+	p->mtu_floor = setting(d, PATHMTU_FLOOR);
+	p->mtu_threshold = setting(d, PATHMTU_THRESHOLD);
+	p->mtu_interval_s = setting(d, PATHMTU_INTERVAL);
+	mtu = snapshot_pmtu(c->fd);
+	clamp = snapshot_mss_clamp(c->fd);
+	if (mtu > 0 && clamp > 0)
+		p->mss_max = mss_of(c, (uint32_t)mtu, (uint32_t)clamp);
+	if (p->mss_max > c->snd_mss)
+		c->snd_mss = p->mss_max;
+}
+
 static void check_at(struct daemon *d, uint64_t at_ns)
 {
 	if (!d->mtu_check_ns || at_ns < d->mtu_check_ns)
@@ -123,11 +160,15 @@ static void check_at(struct daemon *d, uint64_t at_ns)
 
 void pathmtu_icmp(struct daemon *d, struct conn *c)
 {
-	int mss = snapshot_mss(c->fd);
+	int mtu = snapshot_pmtu(c->fd);
+	uint32_t mss;
 
-	if (mss <= 0 || (uint32_t)mss >= c->snd_mss)
+	if (mtu <= 0)
 		return;
-	set_mss(d, c, (uint32_t)mss);
+	mss = mss_of(c, (uint32_t)mtu, UINT16_MAX);
+	if (mss >= c->snd_mss)
+		return;
+	set_mss(d, c, mss);
 	check_at(d, daemon_now_ns() + NARROW_NS);
 }
 
@@ -197,14 +238,26 @@ static void on_routes(void *arg, uint32_t events)
 	check_at(d, daemon_now_ns() + SETTLE_NS);
 }
 
+void pathmtu_init(struct daemon *d)
+{
+	unsigned int i;
+
+	d->route_fd = -1;
+	for (i = 0; i < PATHMTU_SYSCTLS; i++)
+		d->mtu_sysctl[i].fd = -1;
+}
+
 int pathmtu_open(struct daemon *d)
 {
 	struct sockaddr_nl nl = {
 		.nl_family = AF_NETLINK,
 		.nl_groups = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE,
 	};
+	unsigned int i;
 	int rc;
 
+	for (i = 0; i < PATHMTU_SYSCTLS; i++)
+		sysctl_open(&d->mtu_sysctl[i], sysctls[i]);
 	d->route_fd =
 		socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (d->route_fd < 0 || bind(d->route_fd, (const void *)&nl, sizeof(nl)))
@@ -215,6 +268,10 @@ int pathmtu_open(struct daemon *d)
 
 void pathmtu_close(struct daemon *d)
 {
+	unsigned int i;
+
 	if (d->route_fd >= 0)
 		close(d->route_fd);
+	for (i = 0; i < PATHMTU_SYSCTLS; i++)
+		sysctl_close(&d->mtu_sysctl[i]);
 }

@@ -7,8 +7,11 @@
 
 #include "slowpath/conn.h"
 
+void pathmtu_init(struct daemon *d);
 int pathmtu_open(struct daemon *d); /* 0 or -errno */
 void pathmtu_close(struct daemon *d);
+/* What the flow needs to know to look for its path's MTU by itself. */
+void pathmtu_install(struct daemon *d, struct conn *c, struct flow_params *p);
 /* An ICMP error about the connection was given to Linux. */
 void pathmtu_icmp(struct daemon *d, struct conn *c);
 /* Look at the connections if it is time; ns until then, -1: no need. */

@@ -546,11 +546,11 @@ int snapshot_unacked(int fd)
 	return ioctl(fd, SIOCOUTQ, &n) ? -errno : n;
 }
 
-int snapshot_mss(int fd)
+int snapshot_pmtu(int fd)
 {
 	struct long_info i;
 
-	return info_get(fd, &i) ? (int)i.base.tcpi_snd_mss : -EINVAL;
+	return info_get(fd, &i) ? (int)i.base.tcpi_pmtu : -EINVAL;
 }
 
 /* In repair mode TCP_MAXSEG is that. */

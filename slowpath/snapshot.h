@@ -19,7 +19,7 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key);
 /*
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
  * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,
- * mtu_probing, stdurg, which are the caller's: Linux tells ts_recent only in
+ * mtu_*, mss_max, stdurg, which are the caller's: Linux tells ts_recent only in
  * frames, see cache.h; the same goes for the last millisecond of ts_offset; and
  * what snapshot_options() reads): received data are moved into @rx,
  * unacknowledged and unsent data copied into @tx (each of buf_size bytes).
@@ -54,9 +54,8 @@ bool snapshot_numbers(int fd, uint32_t *rcv_nxt, uint32_t *snd_una);
 /* Bytes that Linux still holds unacknowledged or unsent; -errno. */
 int snapshot_unacked(int fd);
 
-/* Payload bytes a segment as Linux sees it now (after a path MTU change: the
- * value of FP_CMD_SET_MSS); -EINVAL. */
-int snapshot_mss(int fd);
+/* The path's MTU as the socket knows it; -EINVAL. */
+int snapshot_pmtu(int fd);
 
 /* The MSS that the peer's SYN allowed, options not deducted; -EINVAL. */
 int snapshot_mss_clamp(int fd);

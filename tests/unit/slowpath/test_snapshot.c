@@ -328,7 +328,7 @@ static void numbers_of(const struct peer_opt *o)
 	assert_int_equal(fp.snd_wscale, o->wscale > 0 ? o->wscale : 0);
 	assert_int_equal(fp.timestamps, o->ts);
 	assert_int_equal(fp.snd_mss, mss);
-	assert_int_equal(snapshot_mss(p.fd), mss);
+	assert_int_equal(snapshot_pmtu(p.fd), PEER_MTU);
 	assert_true(seq_leq(fp.rcv_wup, fp.rcv_nxt));
 	assert_int_equal(fp.rcv_wnd >> fp.rcv_wscale, p.last.window);
 	assert_true(fp.cwnd_segs >= 10);
@@ -856,10 +856,10 @@ static void test_translated_mtu_report_reaches_the_socket(void **state)
 	memcpy(icmp.data + 42, b.data + 14, 28);
 	put_be16(icmp.data + 36, 0xffff & ~segment_sum(icmp.data + 34, 36, 0));
 	peer_send_frame(icmp.data, 70);
-	assert_int_equal(snapshot_mss(p.fd), 1448);
+	assert_int_equal(snapshot_pmtu(p.fd), PEER_MTU);
 	translate_icmp_to_linux(&t, &v, icmp.data, 70);
 	peer_send_frame(icmp.data, 70);
-	assert_int_equal(snapshot_mss(p.fd), 1000 - 52);
+	assert_int_equal(snapshot_pmtu(p.fd), 1000);
 	peer_close(&p);
 	assert_int_equal(system("ip route flush cache"), 0);
 }
