@@ -294,6 +294,61 @@ routed() {
 	talk_ends "a route's MTU changes ($1)"
 }
 
+# The gateway swallows what is longer than 1200 and says nothing: time-outs make
+# segments small, then the sender finds out what passes.
+swallowed() {
+	local hdr=52 mss
+	[ "$1" = $SERVER6 ] && hdr=72
+	in_server sysctl -qw net.ipv4.tcp_mtu_probing=1
+	# of longer ones the gateway would see the length before they are cut
+	in_server ethtool -K s0 tso off gso off >/dev/null
+	in_peer nft -f - <<-END
+		table inet hole {
+			chain pre {
+				type filter hook prerouting priority 0
+				iifname p0 ip daddr 10.9.2.0/24 meta length > 1200 drop
+				iifname p0 ip6 daddr fd10::/64 meta length > 1200 drop
+			}
+		}
+	END
+	sleep 1.1 # the service may have looked at the sysctl just now
+	AT=$FAR talk "$1" \
+		"recv:1 engage send:5000000 outq:0 info recv:1 eof close" \
+		"send:1 recv:5000000 send:1 close"
+	talk_ends "a path that swallows long segments ($1)"
+	mss=$(value mss "$TB_DIR/srv")
+	check_le "they got shorter ($1) [$STACK]" "$mss" $((1200 - hdr))
+	check_ge "but not much ($1) [$STACK]" "$mss" $((1200 - hdr - 8))
+	in_peer nft delete table inet hole
+	in_server ethtool -K s0 tso on gso on >/dev/null
+	in_server sysctl -qw net.ipv4.tcp_mtu_probing=0
+}
+
+# Segments are small at first, though nothing says that the path is narrow.
+searches() {
+	local peer=$PEER4 mss=1448
+	[ "$1" = $SERVER6 ] && peer=$PEER6 mss=1428
+	in_server sysctl -qw net.ipv4.tcp_mtu_probing=2
+	sleep 1.1
+	bg_peer lst "$BIN/offload" listen "$peer" 5000 recv:1 send:1 \
+		recv:5000000 eof close
+	CLI=$BG_PID
+	wait_for 10 grep -q listening "$TB_DIR/lst"
+	bg_server srv "$BIN/offload" --xts connect "$peer" 5000 send:1 recv:1 \
+		engage info send:5000000 outq:0 info close
+	SRV=$BG_PID
+	check_wait "a search for the path's MTU ($1) [$STACK]" "$SRV" srv
+	check_wait "no byte is lost by it ($1) [$STACK]" "$CLI" lst
+	check_eq "segments are small at first ($1) [$STACK]" \
+		"$(grep -o 'mss=[0-9]*' "$TB_DIR/srv" | head -n 1)" mss=1024
+	check_ge "and as large as the link allows later ($1) [$STACK]" \
+		"$(value mss "$TB_DIR/srv")" $((mss - 8))
+	in_server sysctl -qw net.ipv4.tcp_mtu_probing=0
+	is_tas || return 0
+	check_eq "a search for the path's MTU ($1): it was carried" \
+		"$(value reason "$TB_DIR/srv")" 0
+}
+
 # ---- --takeover ------------------------------------------------------------------
 
 takeover() {
@@ -378,6 +433,8 @@ everything() {
 		carried_over $addr
 		narrow $addr
 		routed $addr
+		swallowed $addr
+		searches $addr
 		informed $addr
 		outage $addr
 		probed $addr
