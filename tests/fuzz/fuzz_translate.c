@@ -70,7 +70,7 @@ static void to_linux(struct frame *f)
 	}
 	got = ntohl(frame_tcp(f)->seq);
 	if (seq_gt(seq, v.rcv_nxt + 1) && seq - v.rcv_nxt <= v.rcv_wnd &&
-	    end == seq && !old.fin)
+	    (t.reset || (end == seq && !old.fin)))
 		assert(got - t.rcv_base == old.rst);
 	else if (seq_geq(seq, v.rcv_nxt))
 		assert(got - t.rcv_base == seq - v.rcv_nxt);

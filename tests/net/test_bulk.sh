@@ -32,9 +32,9 @@ stack_up
 run "1 GiB each way on one connection" 1 $SERVER4 --bytes $GIB \
 	--pause-ms 300 --message 65536 $SERVER4
 run "64 MiB each way over IPv6" 1 $SERVER6 --bytes $((GIB / 16)) \
-	--message 65536 $SERVER6
+	--pause-ms 300 --message 65536 $SERVER6
 run "64 MiB each way in small writes" 1 $SERVER4 --bytes $((GIB / 16)) \
-	--message 700 $SERVER4
+	--pause-ms 300 --message 700 $SERVER4
 run "1,000 connections at once, messages in turn" 1000 $SERVER4 --rpc --vary \
 	--bytes 100000 --message 8000 $SERVER4
 run "1,000 connections at once, both ways, two threads" 1000 \
