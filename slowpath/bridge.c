@@ -31,6 +31,7 @@
 #include "slowpath/fragment.h"
 #include "slowpath/log.h"
 #include "slowpath/pathmtu.h"
+#include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 
 #include <errno.h>
@@ -305,6 +306,7 @@ static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 		return;
 	if (frame_tcp(&f)->fin && m->view.rcv_fin)
 		c->fin_in = true;
+	refresh_heard(d, c);
 	translate_to_linux(&c->t, &m->view, &f);
 	conn_to_linux(d, c, f.data, f.len);
 }

@@ -28,6 +28,7 @@
 #include "slowpath/program.h"
 #include "slowpath/bridge.h"
 #include "slowpath/log.h"
+#include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 
 #include <errno.h>
@@ -55,6 +56,7 @@ void closing_remove(struct daemon *d, struct conn *c, enum conn_why why,
 	assert(c->phase == CONN_LIVE);
 	c->why = (uint8_t)why;
 	conn_set_phase(c, CONN_REMOVING);
+	refresh_stop(d, c);
 	m = daemon_cmd(d, c->core, FP_CMD_REMOVE, false);
 	m->flow = c->flow;
 	m->err = err;

@@ -19,6 +19,7 @@
 #include "slowpath/conn.h"
 #include "slowpath/program.h"
 #include "slowpath/log.h"
+#include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 
 #include <stdio.h>
@@ -101,6 +102,7 @@ static void free_held(struct held_frame **list)
 void conn_free(struct daemon *d, struct conn *c)
 {
 	conn_set_phase(c, CONN_GONE);
+	refresh_stop(d, c);
 	HASH_DELETE(hh, d->conns, c);
 	DL_DELETE(c->program->conns, c);
 	c->program->n_conns--;

@@ -31,6 +31,13 @@ enum conn_why {
 	CONN_WHY_RESET, /* we reset it: service stops, program offended */
 };
 
+/* Whether Linux is to hear of a connection that is in use, see refresh.c. */
+enum conn_refresh {
+	REFRESH_NONE,
+	REFRESH_LISTED, /* in daemon.refresh */
+	REFRESH_ASKED,	/* the peer's next segment is passed on */
+};
+
 struct program_ctx;
 
 struct held_frame {
@@ -48,7 +55,8 @@ struct install {
 struct conn {
 	UT_hash_handle hh; /* in daemon.conns */
 	struct conn_key key;
-	struct conn *prev, *next; /* in program.conns */
+	struct conn *prev, *next;		  /* in program.conns */
+	struct conn *refresh_prev, *refresh_next; /* in daemon.refresh */
 	struct program *program;
 	uint64_t cookie;	 /* the program's name for the socket */
 	struct install *install; /* until INSTALLED */
@@ -63,10 +71,12 @@ struct conn {
 	uint32_t n_held;
 	uint32_t snd_mss;   /* that the path takes for all that Linux knows */
 	uint32_t ts_recent; /* of the offload; for our ACKs to Linux */
+	uint32_t refresh_at_s;
 	uint16_t ctx;
 	uint8_t core;
-	uint8_t phase; /* enum conn_phase; conn_set_phase() */
-	uint8_t why;   /* enum conn_why */
+	uint8_t phase;	 /* enum conn_phase; conn_set_phase() */
+	uint8_t why;	 /* enum conn_why */
+	uint8_t refresh; /* enum conn_refresh */
 	uint8_t l2[FP_L2_MAX];
 	bool unacked;	      /* Linux still waits for ACKs of its data */
 	bool answering;	      /* Linux is answering a frame of the peer's now */

@@ -24,6 +24,7 @@
 #include "slowpath/fragment.h"
 #include "slowpath/offload.h"
 #include "slowpath/pathmtu.h"
+#include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 #include "slowpath/stats.h"
 #include "slowpath/stop.h"
@@ -260,9 +261,15 @@ static bool arm_cores(struct daemon *d)
 	return empty;
 }
 
+/* Of two times to wait, -1: for ever. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static void run(struct daemon *d)
 {
-	int64_t next_ns, mtu_ns;
+	int64_t next_ns;
 	bool busy;
 
 	while (!stop_done(d)) {
@@ -273,10 +280,8 @@ static void run(struct daemon *d)
 			bridge_drain(d);
 			busy = true;
 		}
-		next_ns = remnant_reclaim(d);
-		mtu_ns = pathmtu_check(d);
-		if (mtu_ns >= 0 && (next_ns < 0 || mtu_ns < next_ns))
-			next_ns = mtu_ns;
+		next_ns = sooner(remnant_reclaim(d), pathmtu_check(d));
+		next_ns = sooner(next_ns, refresh_check(d));
 		if (flush_cores(d))
 			next_ns = 1000000; /* a ring was full: soon again */
 		if (busy || d->tap_pending) {

@@ -114,6 +114,7 @@ struct daemon {
 	bool routes_changed;	  /* since the last look at all flows' MTU */
 	uint64_t mtu_check_ns;	  /* when to look at it; 0: no need */
 	struct conn *conns;	  /* uthash: being offloaded or live */
+	struct conn *refresh;	  /* list of live ones, see refresh.c */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
 	struct remnant *late;	  /* the same, of those that Linux forgot */
 	struct program *programs; /* list */

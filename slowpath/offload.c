@@ -29,6 +29,7 @@
 #include "slowpath/closing.h"
 #include "slowpath/log.h"
 #include "slowpath/pathmtu.h"
+#include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 #include "slowpath/sysctl.h"
 
@@ -324,6 +325,7 @@ void offload_installed(struct daemon *d, unsigned int core,
 	c->flow = m->flow;
 	d->cores[core].by_flow[m->flow.index] = c;
 	conn_set_phase(c, CONN_LIVE);
+	refresh_start(d, c);
 	free(c->install);
 	c->install = NULL;
 	d->count.offloaded++;
