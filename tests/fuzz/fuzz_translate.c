@@ -69,7 +69,8 @@ static void to_linux(struct frame *f)
 		return;
 	}
 	got = ntohl(frame_tcp(f)->seq);
-	if (seq_gt(seq, v.rcv_nxt + 1) && seq - v.rcv_nxt <= v.rcv_wnd &&
+	if (seq_geq(seq, v.rcv_nxt) && seq - v.rcv_nxt > 1 &&
+	    seq - v.rcv_nxt <= v.rcv_wnd &&
 	    (t.reset || (end == seq && !old.fin)))
 		assert(got - t.rcv_base == old.rst);
 	else if (seq_geq(seq, v.rcv_nxt))
