@@ -378,7 +378,8 @@ void xctx_child(struct xctx *c)
 	}
 	if (c->polling) {
 		close(c->epfd);
-		close(c->kern_epfd);
+		if (!c->borrowed)
+			close(c->kern_epfd);
 		close(c->wake_fd);
 		c->dead = true;
 	}
