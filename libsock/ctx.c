@@ -378,8 +378,7 @@ void xctx_child(struct xctx *c)
 	}
 	if (c->polling) {
 		close(c->epfd);
-		if (!c->borrowed)
-			close(c->kern_epfd);
+		close(c->kern_epfd);
 		close(c->wake_fd);
 		c->dead = true;
 	}

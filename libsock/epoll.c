@@ -31,6 +31,7 @@
 #include "libsock/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <string.h>
@@ -810,7 +811,9 @@ static int open_epolls(struct xctx *c, int borrowed)
 
 	c->borrowed = borrowed >= 0;
 	c->epfd = epoll_create1(EPOLL_CLOEXEC);
-	c->kern_epfd = c->borrowed ? borrowed : epoll_create1(EPOLL_CLOEXEC);
+	/* A copy: the program may close its own at any time. */
+	c->kern_epfd = c->borrowed ? fcntl(borrowed, F_DUPFD_CLOEXEC, 0)
+				   : epoll_create1(EPOLL_CLOEXEC);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->epfd < 0 || c->kern_epfd < 0 || c->wake_fd < 0 ||
 	    epoll_ctl(c->epfd, EPOLL_CTL_ADD, c->wake_fd, &wake))
@@ -827,10 +830,8 @@ static void close_epolls(struct xctx *c)
 	int *fds[] = {&c->epfd, &c->kern_epfd, &c->wake_fd};
 	unsigned int i;
 
-	if (c->borrowed) {
+	if (c->borrowed)
 		epoll_ctl(c->kern_epfd, EPOLL_CTL_DEL, c->epfd, NULL);
-		c->kern_epfd = -1;
-	}
 	for (i = 0; i < 3; i++) {
 		if (*fds[i] >= 0)
 			close(*fds[i]);

@@ -14,6 +14,11 @@
 
 XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
 
+void xlend_init(void)
+{
+	(void)xsvc_disabled();
+}
+
 int xlend_adopt(int fd, bool accepted, bool nonblock)
 {
 	enum xts_reason why = xsvc_disabled() ? XTS_REASON_DISABLED
@@ -85,6 +90,14 @@ void *xlend_registered(int s)
 	struct xsock *sock = xsock_get(s);
 
 	return sock ? atomic_load(&sock->ep_ctx) : NULL;
+}
+
+bool xlend_times_out(int s, bool sends)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock &&
+	       atomic_load(sends ? &sock->sndtimeo_ns : &sock->rcvtimeo_ns);
 }
 
 void xlend_flush(uint64_t deadline_ns)

@@ -42,6 +42,8 @@ enum xlend_state {
 	XLEND_FORKED,	 /* the service, for the parent of this process */
 };
 
+/* Before all others, so that what fork() needs is set up. */
+void xlend_init(void);
 /* An XTS number, or -1 with errno; fd stays open. accepted: it was ESTABLISHED
  * a moment ago. */
 int xlend_adopt(int fd, bool accepted, bool nonblock);
@@ -53,6 +55,8 @@ bool xlend_keep(int s, enum xts_reason reason);
 void xlend_reshadow(int s, int fd);
 /* Waits for the service's decision, until deadline_ns at most. */
 void xlend_await(int s, uint64_t deadline_ns);
+/* SO_RCVTIMEO, SO_SNDTIMEO of an offloaded socket is set. */
+bool xlend_times_out(int s, bool sends);
 /* All that was sent is in the service's hands, or deadline_ns has passed. */
 void xlend_flush(uint64_t deadline_ns);
 /* The polling context it is registered in, NULL: none. */

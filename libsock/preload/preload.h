@@ -30,11 +30,11 @@ enum fd_kind {
 	FD_EPOLL,    /* an epoll: number, see epoll.c */
 	FD_LISTENER, /* accepted from before; FD_F_TCP, number: the port */
 	FD_PRIVATE,  /* the library's own: the program may not close it */
-	FD_WATCHED,  /* a stranger, once registered in an epoll: number */
 };
 #define FD_F_TCP 0x100u /* FD_LISTENER */
 
 #define FD_MAX (1u << 20)
+#define XSOCK_NUMBERS_FROM 1 /* XTS numbers: as many as FD_MAX, from here */
 /* Zero pages until they are used. */
 extern _Atomic uint64_t fd_words[FD_MAX];
 
@@ -71,16 +71,24 @@ static inline int fd_socket(int fd)
 void fd_set_word(int fd, uint64_t word);
 /* The new descriptor copy has the same file as fd. */
 void fd_copied(int fd, int copy);
-/* fd is about to be replaced or closed by a call that isn't ours; what is
- * returned goes to one of the two below. */
-uint64_t fd_begin_replace(int fd);
-void fd_replaced(int fd, uint64_t word);
-void fd_not_replaced(int fd, uint64_t word);
+/* fd is about to be replaced by another file; then one of the two. */
+struct fd_replace {
+	uint64_t word;
+	bool last;
+	int parked; /* a copy of it, if it was the last */
+};
+struct fd_replace fd_begin_replace(int fd);
+void fd_replaced(struct fd_replace *r);
+void fd_not_replaced(int fd, struct fd_replace *r);
 int fd_close(int fd, uint64_t word);
 /* The highest descriptor that ever had a word. */
 int fd_highest(void);
 /* An established connection, or one to be, is ours from now on. */
 void fd_adopt(int fd, bool accepted, bool nonblock);
+/* fd was just made by the kernel: what its word says is of an older file. */
+void fd_fresh(int fd);
+/* It never was a connection. */
+void fd_disown(int fd, uint64_t word);
 /* It stays in the kernel: another thread may still look at number. */
 void fd_demote(int fd, uint64_t word);
 void fd_table_lock(void);
@@ -89,59 +97,93 @@ void fd_table_child(void);
 /* Counts what is open, for report.c */
 void fd_count_open(void);
 
-/* leave.c: the connection goes back to Linux; 0 or -errno. */
-int sock_leave(int s, enum xts_reason reason);
-/* Each of ours that exec() would pass on. */
-void sock_leave_for_exec(void);
+/* The XTS number of a socket that may be offloaded; 0: libc's business. One
+ * that turned out to be Linux's is forgotten. */
+int fd_settle(int fd, int s);
+static inline int fd_ours(int fd)
+{
+	int s = fd_socket(fd);
 
-/* epoll.c */
-void ep_opened(int epfd);
+	return __builtin_expect(s, 0) ? fd_settle(fd, s) : 0;
+}
+
+/* leave.c: Linux serves it from now on; 0 or -errno. */
+int sock_leave(int s, enum xts_reason reason);
+/* Each of ours that exec() passes on; that goes to another process with msg: -1
+ * with errno if one can't. */
+void sock_leave_for_exec(void);
+int sock_leave_passed(const struct msghdr *msg);
+
+/* epoll.c: a descriptor more, or less; it is polled itself */
 void ep_copied(int number);
-void ep_closed(int number); /* a reference less */
+void ep_closed(int number);
 void ep_child(void);
-/* It is polled itself: keep its descriptor telling. */
 void ep_promise(int number);
 
-/* accept.c */
+/* sockets.c */
 void adopt_inherited(void);
 void adopt_passed(const struct msghdr *msg);
 
 /* config.c */
 struct preload_config {
 	bool accept, connect; /* consider these at all */
-	bool verbose;
-	const char *report; /* XTS_REPORT, NULL: none */
+	const char *report;   /* XTS_REPORT, NULL: none */
 };
 extern struct preload_config config;
 void config_read(void);
-enum rule_way { RULE_ACCEPT, RULE_CONNECT };
-/* Do the rules want a connection made to this address offloaded? */
-bool rule_offloads(enum rule_way way, const struct sockaddr *to);
-/* They differ by address: it has to be looked up. */
-bool rule_needs_address(enum rule_way way);
+/* Do the rules want connections to this address offloaded? */
+bool rule_offloads(const struct sockaddr *server);
 
-/* report.c */
-void report_count(int s); /* a socket of ours is about to be closed */
-void report_not_ours(enum xts_reason reason); /* one that never was */
-void report_write(bool at_exit);
+/* report.c: a socket of ours is about to be closed; one that never was ours */
+void report_count(int s);
+void report_not_ours(enum xts_reason reason);
+void report_write(void);
 void report_child(void);
 
-/* stdio.c: a stream over one of ours */
-FILE *stream_open(int fd, const char *mode);
-
-/* signal.c: a blocked call on s ended with EINTR: is it to be gone on with? */
-bool signal_restarts(void);
+/* signal.c: handlers that end the calls they interrupt, and that did when this
+ * call began. Is one that ended with EINTR to be gone on with? */
+extern XLEND_TLS uint32_t signal_ending, signal_ending_seen;
+bool signal_restarts(int s, bool sends);
 static inline void signal_begin(void)
 {
 	xlend_signals_seen = xlend_signals;
+	signal_ending_seen = signal_ending;
 }
 
-/* data.c: calls on a socket of ours */
-ssize_t ours_recv(int fd, void *buf, size_t len, int flags);
-ssize_t ours_send(int fd, const void *buf, size_t len, int flags);
+/* data.c: on a socket of ours */
+ssize_t ours_recv(int s, void *buf, size_t len, int flags);
+ssize_t ours_send(int s, const void *buf, size_t len, int flags);
 
-/* Descriptors of the library's own: out of the program's way. */
+/* own.c: descriptors of the library's own, out of the program's way. fd itself
+ * moves; a copy of it (-1 with errno). */
 int own_lift(int fd);
+int own_copy(int fd);
+
+/* CLOCK_MONOTONIC; deadlines for lend.h: 0 don't wait, UINT64_MAX for ever */
+static inline uint64_t time_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+static inline uint64_t time_deadline_ms(int ms)
+{
+	return ms < 0	 ? UINT64_MAX
+	       : ms == 0 ? 0
+			 : time_ns() + (uint64_t)ms * 1000000u;
+}
+static inline uint64_t time_deadline(const struct timespec *ts)
+{
+	uint64_t ns;
+
+	if (!ts)
+		return UINT64_MAX;
+	if (ts->tv_sec >= INT32_MAX)
+		return UINT64_MAX;
+	ns = (uint64_t)ts->tv_sec * 1000000000u + (uint64_t)ts->tv_nsec;
+	return ns ? time_ns() + ns : 0;
+}
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
