@@ -21,6 +21,8 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	libbpf-dev libxdp-dev libmnl-dev liburing-dev libcmocka-dev uthash-dev \
 	iproute2 iputils-ping nftables netbase conntrack ethtool tcpdump procps \
 	util-linux groff-base valgrind python3
+# What Debian's programs are tested with, unmodified
+PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev
 
@@ -85,7 +87,7 @@ NET_PROGRAMS = $(patsubst %.c,$B/%,$(NET_SRCS))
 FUZZERS = $(patsubst %.c,.build-fuzz/%,$(FUZZ_SRCS))
 
 .PHONY: all tests check memcheck demo soak bench lint format-check format \
-	install clean deps deps-lint deps-fuzz fuzz fuzzers
+	install clean deps deps-apps deps-lint deps-fuzz fuzz fuzzers
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -144,8 +146,8 @@ $B/libsock/preload/real/%.o: $B/libsock/%.o libsock/preload/real.syms
 	@objcopy --redefine-syms=libsock/preload/real.syms $< $@
 
 # Headers declare what is defined here with arguments that can't be NULL.
-$B/libsock/preload/%.o: ALL_CFLAGS += -fvisibility=hidden \
-	-Wno-nonnull-compare -Wno-maybe-uninitialized -U_FORTIFY_SOURCE
+$B/libsock/preload/%.o: ALL_CFLAGS += -Wno-nonnull-compare \
+	-Wno-maybe-uninitialized -U_FORTIFY_SOURCE
 
 $B/libtas-run.so: $(call objs,$(PRELOAD_SRCS)) \
 		$(patsubst libsock/%.c,$B/libsock/preload/real/%.o,$(LIBSOCK_SRCS)) \
@@ -205,6 +207,8 @@ fuzzers: $(FUZZERS)
 
 deps:
 	@tests/install-packages $(PACKAGES)
+deps-apps: deps
+	@tests/install-packages $(PACKAGES_APPS)
 deps-lint: deps
 	@tests/install-packages $(PACKAGES_LINT)
 deps-fuzz: deps
@@ -214,7 +218,7 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@bench/demo --build $B
 
-check: deps deps-fuzz
+check: deps deps-fuzz deps-apps
 	@$(MAKE) --no-print-directory tests fuzzers
 	@tests/run --build $B
 

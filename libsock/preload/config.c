@@ -93,9 +93,10 @@ void config_read(void)
 
 	config.accept = !is_set("XTS_NO_ACCEPT");
 	config.connect = !is_set("XTS_NO_CONNECT");
+	/* Programs write their titles over the environment. */
 	config.report = getenv("XTS_REPORT");
-	if (config.report && !*config.report)
-		config.report = NULL;
+	config.report = config.report && *config.report ? strdup(config.report)
+							: NULL;
 	if (!v || !*v)
 		return;
 	any_port = false;

@@ -23,6 +23,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* All but the calls that libc has, too */
+#pragma GCC visibility push(hidden)
+
 enum fd_kind {
 	FD_NONE,
 	FD_SOCKET,   /* a lent socket: number */
@@ -184,6 +187,8 @@ static inline uint64_t time_deadline(const struct timespec *ts)
 	ns = (uint64_t)ts->tv_sec * 1000000000u + (uint64_t)ts->tv_nsec;
 	return ns ? time_ns() + ns : 0;
 }
+
+#pragma GCC visibility pop
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
