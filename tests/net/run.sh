@@ -16,6 +16,8 @@
 
 # shellcheck disable=SC2034 # for those who source this file
 RUN=$BUILD/tas-run
+# Itself, not what may stand in front of it
+PYTHON=$(python3 -c "import sys; print(sys.executable)")
 
 run_server() {
 	local log=$1
