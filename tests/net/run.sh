@@ -54,3 +54,8 @@ check_offloaded() {
 	fi
 	[ ! -s "$TB_DIR/$2.report" ] || note <"$TB_DIR/$2.report"
 }
+
+if [ ! -e "$BUILD/libtas-run.so" ]; then
+	skip "tas-run" "a build with a sanitizer has no interposer"
+	exit 0
+fi
