@@ -22,7 +22,8 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	iproute2 iputils-ping nftables netbase conntrack ethtool tcpdump procps \
 	util-linux groff-base valgrind python3
 # What Debian's programs are tested with, unmodified
-PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3
+PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3 \
+	haproxy mosquitto mosquitto-clients nodejs openssl postgresql wget
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev
 

@@ -97,6 +97,10 @@ void config_read(void)
 	config.report = getenv("XTS_REPORT");
 	config.report = config.report && *config.report ? strdup(config.report)
 							: NULL;
+	config.program = config.report ? strdup(program_invocation_short_name)
+				       : NULL;
+	if (config.report && !config.program)
+		config.report = NULL;
 	if (!v || !*v)
 		return;
 	any_port = false;

@@ -133,6 +133,7 @@ void adopt_passed(const struct msghdr *msg);
 struct preload_config {
 	bool accept, connect; /* consider these at all */
 	const char *report;   /* XTS_REPORT, NULL: none */
+	const char *program;  /* its name, for that */
 };
 extern struct preload_config config;
 void config_read(void);

@@ -53,11 +53,8 @@ static size_t format(char *line, size_t size)
 #undef X
 	};
 	uint64_t n = atomic_load(&counts[XTS_REASON_NONE]);
-	/* Titles have more than one word. */
-	int word = (int)strcspn(program_invocation_short_name, " :");
-	int at = snprintf(line, size, "pid=%d program=%.*s offloaded=%llu",
-			  (int)getpid(), word, program_invocation_short_name,
-			  (unsigned long long)n);
+	int at = snprintf(line, size, "pid=%d program=%s offloaded=%llu",
+			  (int)getpid(), config.program, (unsigned long long)n);
 	unsigned int i;
 
 	for (i = 1; i < XTS_REASON_COUNT; i++) {

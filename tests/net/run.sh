@@ -19,16 +19,21 @@ RUN=$BUILD/tas-run
 # Itself, not what may stand in front of it
 PYTHON=$(python3 -c "import sys; print(sys.executable)")
 
+# The program may be another user's.
+report_begin() {
+	: >"$TB_DIR/$1.report"
+	chmod 666 "$TB_DIR/$1.report"
+}
 run_server() {
 	local log=$1
 	shift
-	rm -f "$TB_DIR/$log.report"
+	report_begin "$log"
 	bg_server "$log" "$RUN" --report "$TB_DIR/$log.report" "$@"
 }
 in_run() {
 	local log=$1
 	shift
-	rm -f "$TB_DIR/$log.report"
+	report_begin "$log"
 	in_server "$RUN" --report "$TB_DIR/$log.report" "$@"
 }
 
