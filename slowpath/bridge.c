@@ -251,6 +251,12 @@ void bridge_to_linux(struct daemon *d, const void *frame, uint32_t len)
 		d->tap_pending = true; /* there may be more */
 }
 
+void bridge_show_linux(struct daemon *d, const void *frame, uint32_t len)
+{
+	tap_write(d, frame, len);
+	d->tap_pending = true;
+}
+
 void bridge_ack_linux(struct daemon *d, struct conn *c, uint32_t seq)
 {
 	uint8_t buf[128];

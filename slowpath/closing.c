@@ -12,6 +12,7 @@
  *   time-out, RST...    removed, and the program is told the socket's error
  *   time-out of ours    REMOVED(TIMEOUT): as abort
  *   program died        FP_CMD_CLOSE: as its close()
+ *   hand-over           REMOVED(FROZEN): see handover.c
  * A program that is told of a reset may still read what had arrived: the
  * buffers are its own until it releases them (kept.h). What is left then is a
  * struct remnant, which translates for as long as Linux has the connection
@@ -27,6 +28,7 @@
 #include "slowpath/closing.h"
 #include "slowpath/program.h"
 #include "slowpath/bridge.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/snapshot.h"
 
@@ -120,6 +122,8 @@ void closing_removed(struct daemon *d, unsigned int core,
 	d->cores[core].flows--;
 	count_removed(d, m->how);
 	closing_unwatch(d, c);
+	if (m->how == FP_REMOVED_FROZEN && handover_frozen(d, c))
+		return;
 	c->fin_in |= m->view.rcv_fin;
 	l = remnant_new(d, c, &m->view);
 	if (l)
@@ -127,7 +131,7 @@ void closing_removed(struct daemon *d, unsigned int core,
 	if (l && c->rst)
 		send_kept_rst(d, l, c->rst);
 	reset = c->why == CONN_WHY_RESET || m->how == FP_REMOVED_ABORT ||
-		m->how == FP_REMOVED_TIMEOUT;
+		m->how == FP_REMOVED_TIMEOUT || m->how == FP_REMOVED_FROZEN;
 	if (reset && !c->rst)
 		snapshot_reset(c->fd);
 	if (m->err) {

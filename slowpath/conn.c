@@ -78,6 +78,7 @@ struct conn *conn_new(struct daemon *d, struct program *program, uint32_t ctx,
 		return NULL;
 	c->key = *key;
 	c->fd = fd;
+	c->fresh = -1;
 	c->program = program;
 	c->ctx = (uint16_t)ctx;
 	c->slot = SLOTS_NONE;
@@ -109,6 +110,9 @@ void conn_free(struct daemon *d, struct conn *c)
 		program_slot_give(c->program, c->slot);
 	if (c->fd >= 0)
 		close(c->fd);
+	if (c->fresh >= 0)
+		close(c->fresh);
+	free(c->frozen);
 	free_held(&c->held);
 	free(c->rst);
 	free(c->syn_in);

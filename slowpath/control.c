@@ -16,6 +16,7 @@
 #include "slowpath/control.h"
 #include "slowpath/program.h"
 #include "slowpath/closing.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/offload.h"
 
@@ -106,8 +107,8 @@ void control_unlink(const char *name)
 /* ---- messages
  * ------------------------------------------------------------------ */
 
-static bool reply(struct program *a, const struct xts_ctl_msg *msg,
-		  const int *fds, unsigned int n_fds)
+int control_send(struct program *a, const struct xts_ctl_msg *msg,
+		 const int *fds, unsigned int n_fds)
 {
 	union {
 		struct cmsghdr head;
@@ -126,8 +127,14 @@ static bool reply(struct program *a, const struct xts_ctl_msg *msg,
 		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
 	}
-	return sendmsg(a->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) ==
-	       (ssize_t)sizeof(*msg);
+	return sendmsg(a->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno
+								      : 0;
+}
+
+static bool reply(struct program *a, const struct xts_ctl_msg *msg,
+		  const int *fds, unsigned int n_fds)
+{
+	return control_send(a, msg, fds, n_fds) == 0;
 }
 
 static bool refuse(struct program *a, int err)
@@ -235,6 +242,17 @@ static bool on_move(struct program *a, const struct xts_ctl_msg *in)
 	return true;
 }
 
+static bool on_handover(struct program *a, const struct xts_ctl_msg *in)
+{
+	const struct program_ctx *x = program_ctx_find(a, in->ctx);
+	struct conn *c = find_moving(a, in);
+
+	if (!x || (c && c->program != a))
+		return false;
+	handover_request(a->d, a, c, in);
+	return true;
+}
+
 /* false: the program has to go. A descriptor that is kept becomes -1. */
 static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 {
@@ -253,6 +271,8 @@ static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 		return on_ctx_destroy(a, in);
 	case XTS_CTL_MOVE:
 		return on_move(a, in);
+	case XTS_CTL_HANDOVER:
+		return on_handover(a, in);
 	case XTS_CTL_RELEASE:
 		program_slot_release(a, in->cookie);
 		return true;

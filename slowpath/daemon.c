@@ -18,7 +18,9 @@
 #include "slowpath/program.h"
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
+#include "slowpath/conntrack.h"
 #include "slowpath/control.h"
+#include "slowpath/handover.h"
 #include "slowpath/large.h"
 #include "slowpath/log.h"
 #include "slowpath/fragment.h"
@@ -277,8 +279,9 @@ static void run(struct daemon *d)
 		mtu_ns = pathmtu_check(d);
 		if (mtu_ns >= 0 && (next_ns < 0 || mtu_ns < next_ns))
 			next_ns = mtu_ns;
-		if (flush_cores(d))
-			next_ns = 1000000; /* a ring was full: soon again */
+		/* A ring or a program's socket was full: soon again. */
+		if (handover_flush(d) | flush_cores(d))
+			next_ns = 1000000;
 		if (busy || d->tap_pending) {
 			d->work_ns = daemon_now_ns();
 			continue;
@@ -290,7 +293,8 @@ static void run(struct daemon *d)
 		}
 		if (!arm_cores(d))
 			continue;
-		if (d->stopping)
+		if (d->stopping &&
+		    (next_ns < 0 || next_ns > stop_timeout_ns(d)))
 			next_ns = stop_timeout_ns(d);
 		d->count.waits++;
 		loop_wait(&d->loop, next_ns);
@@ -473,6 +477,7 @@ static int open_loop(struct daemon *d)
 	d->diag_fd = snapshot_diag_open();
 	if (d->diag_fd < 0)
 		return d->diag_fd;
+	d->conntrack_fd = conntrack_open();
 	d->shadow_epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (d->shadow_epoll < 0)
 		return -errno;
@@ -516,6 +521,7 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->signal_fd);
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
+	close_if_open(d->conntrack_fd);
 	sysctl_close(&d->mtu_probing);
 	sysctl_close(&d->stdurg);
 	pathmtu_close(d);
@@ -545,7 +551,7 @@ int daemon_run(const struct daemon_config *cfg)
 	d->opt = cfg->opt;
 	d->diag_fd = d->shadow_epoll = d->signal_fd = d->mtu_probing.fd =
 		d->stdurg.fd = -1;
-	d->route_fd = -1;
+	d->route_fd = d->conntrack_fd = -1;
 	rc = open_loop(d);
 	if (rc)
 		log_err("can't start: %s", strerror(-rc));

@@ -14,7 +14,8 @@
  *   MSS       TCP_REPAIR_OPTIONS sets the clamp but not the MSS in use, which
  *             connect() computes: TCP_MAXSEG for as long as that takes
  *   wscale    always given, 0 where none was negotiated: connect() would leave
- *             the receive scale that it had offered
+ *             the receive scale that it had offered. No larger window than can
+ *             be said without it: TCP_WINDOW_CLAMP
  *   TSval     the clock goes on between its reading and TCP_TIMESTAMP, and bit
  *             0 is lost: some ms more, so that no TSval is before one sent
  *   windows   the window that the peer was promised has to find room, so the
@@ -214,6 +215,8 @@ static int set_closed(int fd, const struct flow_frozen *z, int mss)
 	set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, buf_for(2ull * z->tx_len));
 	if (mss > 0)
 		set_int(fd, IPPROTO_TCP, TCP_MAXSEG, mss);
+	if (!z->rcv_wscale)
+		set_int(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, UINT16_MAX);
 	rc = set_seq(fd, TCP_SEND_QUEUE, z->snd_una);
 	return rc ? rc : set_seq(fd, TCP_RECV_QUEUE, z->rcv_nxt - z->rx_len);
 }
