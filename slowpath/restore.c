@@ -330,6 +330,7 @@ int restore_connect(int fd, int old, const struct flow_frozen *z,
 		    bool *silenced)
 {
 	int mss = snapshot_mss_clamp(old), rc;
+	int reuse = get_int(old, SOL_SOCKET, SO_REUSEADDR, 0);
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
 
@@ -349,7 +350,8 @@ int restore_connect(int fd, int old, const struct flow_frozen *z,
 	if (rc)
 		return rc;
 	set_int(fd, IPPROTO_TCP, TCP_MAXSEG, 0);
-	option_copy(fd, old, SOL_SOCKET, SO_REUSEADDR);
+	/* Of the old one repair mode has cleared it, too. */
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuse);
 	option_copy(fd, old, SOL_SOCKET, SO_RCVLOWAT);
 	return 0;
 }
