@@ -180,6 +180,17 @@ static void frozen_fill(const struct flow *f, struct flow_frozen *z)
 	};
 }
 
+/* Linux has no means to be told of urgent data that wait to be read, or to be
+ * acknowledged. */
+static bool urgent_waits(const struct flow *f)
+{
+	const struct urgent *u = &f->ext->urgent;
+
+	return urgent_busy(u) ||
+	       (u->byte && seq_geq(u->rcv_up, f->rcv_nxt - f->rx_unread) &&
+		seq_lt(u->rcv_up, f->rcv_nxt));
+}
+
 /* The program's credits in its ring say what it has consumed: after them
  * rx_unread is what it has not. An ACK that was put off leaves now, for nobody
  * will remember it. */
@@ -190,6 +201,10 @@ static void command_freeze(struct fp_core *c, struct flow *f,
 		app_drain(c, f->ctx);
 	if (f->state != FLOW_OPEN)
 		return;
+	if (!f->closing && urgent_waits(f)) {
+		event_flow(c, f, FP_EV_STAYS, 0, EBUSY);
+		return;
+	}
 	if (f->rcv_nxt != f->rcv_wup || f->ack_now)
 		tx_ack(c, f);
 	frozen_fill(f, z);

@@ -154,7 +154,8 @@ enum fp_cmd {
 			  * but that a move which waited is done */
 	FP_CMD_FREEZE,	 /* flow, frozen (the slow path's until EV_REMOVED):
 			  * what its program has commanded so far is done, then
-			  * it is removed; the program is told nothing */
+			  * it is removed; the program is told nothing. If that
+			  * can't be: EV_STAYS */
 	FP_CMD_LEAVE,	 /* flow, frozen: ask its program for XTS_CTL_HANDOVER;
 			  * one that the program has closed is frozen */
 	FP_CMD_CLOSE,	 /* flow: the program died; as its close() */
@@ -182,6 +183,8 @@ enum fp_event {
 			  * if it had closed or is told nothing */
 	FP_EV_CTX_GONE,	 /* ctx */
 	FP_EV_OFFENDER,	 /* ctx; text: what the program got wrong */
+	FP_EV_STAYS,	 /* flow; err: why FP_CMD_FREEZE did nothing; EBUSY:
+			  * urgent data are under way */
 	FP_EV_GROW,	 /* flow; value: bytes wanted for a buffer. Answered by
 			  * FP_CMD_GROW, or not at all */
 };

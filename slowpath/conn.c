@@ -18,9 +18,11 @@
  */
 #include "slowpath/conn.h"
 #include "slowpath/program.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/snapshot.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -42,7 +44,7 @@ static const uint8_t steps[] = {
 	[CONN_HOLD] = 1 << CONN_INSTALLING | 1 << CONN_GONE,
 	[CONN_INSTALLING] = 1 << CONN_LIVE | 1 << CONN_GONE,
 	[CONN_LIVE] = 1 << CONN_REMOVING | 1 << CONN_GONE,
-	[CONN_REMOVING] = 1 << CONN_GONE,
+	[CONN_REMOVING] = 1 << CONN_LIVE | 1 << CONN_GONE,
 	[CONN_GONE] = 0,
 };
 
@@ -101,6 +103,7 @@ static void free_held(struct held_frame **list)
 
 void conn_free(struct daemon *d, struct conn *c)
 {
+	handover_refuse(d, c, -ENOTCONN);
 	conn_set_phase(c, CONN_GONE);
 	HASH_DELETE(hh, d->conns, c);
 	DL_DELETE(c->program->conns, c);

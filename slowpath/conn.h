@@ -33,6 +33,7 @@ enum conn_why {
 };
 
 struct program_ctx;
+struct handed;
 
 struct held_frame {
 	struct held_frame *prev, *next;
@@ -58,6 +59,7 @@ struct conn {
 	/* Of a new connection of this name, until REMOVED: */
 	struct held_frame *syn_in, *syn_out; /* the peer's, Linux's */
 	struct flow_frozen *frozen; /* the core's, once it was told to leave */
+	struct handed *handed;	    /* who waits for the kernel socket */
 	struct translation t;
 	struct flow_id flow;
 	int fd;	       /* our duplicate of the shadow socket */

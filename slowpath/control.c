@@ -242,12 +242,13 @@ static bool on_move(struct program *a, const struct xts_ctl_msg *in)
 	return true;
 }
 
-static bool on_handover(struct program *a, const struct xts_ctl_msg *in)
+/* Its own by handle, anybody's by a copy of the shadow. */
+static bool on_handover(struct program *a, const struct xts_ctl_msg *in, int fd)
 {
 	const struct program_ctx *x = program_ctx_find(a, in->ctx);
-	struct conn *c = find_moving(a, in);
+	struct conn *c = fd < 0 ? find_moving(a, in) : handover_find(a->d, fd);
 
-	if (!x || (c && c->program != a))
+	if (!x || (fd < 0 && c && c->program != a))
 		return false;
 	handover_request(a->d, a, c, in);
 	return true;
@@ -262,6 +263,8 @@ static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 		return false;
 	if (in->type == XTS_CTL_OFFLOAD)
 		return on_offload(a, in, fd);
+	if (in->type == XTS_CTL_HANDOVER)
+		return on_handover(a, in, *fd);
 	if (*fd >= 0)
 		return false;
 	switch (in->type) {
@@ -271,8 +274,6 @@ static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 		return on_ctx_destroy(a, in);
 	case XTS_CTL_MOVE:
 		return on_move(a, in);
-	case XTS_CTL_HANDOVER:
-		return on_handover(a, in);
 	case XTS_CTL_RELEASE:
 		program_slot_release(a, in->cookie);
 		return true;

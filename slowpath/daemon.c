@@ -185,6 +185,9 @@ static void on_event(struct daemon *d, unsigned int core,
 	case FP_EV_REMOVED:
 		closing_removed(d, core, m);
 		break;
+	case FP_EV_STAYS:
+		handover_stays(d, core, m);
+		break;
 	case FP_EV_GROW:
 		large_wanted(d, core, m);
 		break;

@@ -26,15 +26,20 @@
  * becomes a socket that is closed at once: Linux sends the rest and the FIN.
  * The same if the program died on the way.
  *
- * Once both sides' FIN are through there is nothing to hand over: ENOTCONN.
+ * Once both sides' FIN are through there is nothing to hand over: ENOTCONN. Nor
+ * is it done while urgent data wait (EV_STAYS): EBUSY.
+ *
+ * Another process that has a copy of the shadow, for it was forked off or was
+ * given one, may ask, too, by showing it; the program is then asked in turn,
+ * and everybody who waits gets a descriptor of the one new socket.
  *
  * After a failure in step 3 or later the peer gets a RST, from Linux as long as
  * it has a socket that can send it, else one of ours; the program gets
  * ECONNRESET and may still read what had arrived.
  *
- * Bounds: a socket a connection. Sockets for programs that don't read their
- * control socket wait in program.handed, at most one for each connection that
- * the program had.
+ * Bounds: a socket and WAITING_MAX programs a connection. Sockets for programs
+ * that don't read their control socket wait in program.handed, at most one for
+ * each time that the program asked.
  */
 #include "slowpath/handover.h"
 #include "slowpath/bridge.h"
@@ -46,17 +51,22 @@
 #include "slowpath/snapshot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <utlist.h>
 
-/* A kernel socket on its way to its program. */
+#define WAITING_MAX 16u /* for one connection */
+
+/* Somebody who is to be given the kernel socket: the connection's program, last
+ * in conn.handed, or another one that holds a copy of the shadow. */
 struct handed {
-	struct handed *prev, *next;
-	uint64_t cookie;
-	uint32_t ctx; /* that it holds on to, for the reply */
-	uint8_t core; /* whose reply ring */
-	int fd;
+	struct handed *prev, *next; /* in conn.handed, then program.handed */
+	uint64_t cookie;	    /* that program's name for it */
+	uint32_t program;
+	uint32_t ctx; /* that it holds on to, for the reply ... */
+	uint8_t core; /* ... on this core's ring */
+	int fd;	      /* -1 until there is one */
 };
 
 static struct log_limit failed_limit, conntrack_limit;
@@ -75,11 +85,8 @@ static void tell(struct daemon *d, struct program *a, uint32_t ctx,
 	daemon_submit(d, core);
 }
 
-/* ---- asking
- * --------------------------------------------------------------------- */
-
-static void refuse(struct daemon *d, struct program *a, uint32_t ctx,
-		   unsigned int core, uint64_t cookie, int err)
+static void tell_handed(struct daemon *d, struct program *a, uint32_t ctx,
+			unsigned int core, uint64_t cookie, int err)
 {
 	struct xts_reply r = {.type = XTS_REPLY_HANDED,
 			      .cookie = cookie,
@@ -88,6 +95,62 @@ static void refuse(struct daemon *d, struct program *a, uint32_t ctx,
 	tell(d, a, ctx, core, &r);
 }
 
+/* ---- who waits
+ * -------------------------------------------------------------------- */
+
+static int wait_add(struct conn *c, struct program *a,
+		    const struct xts_ctl_msg *msg)
+{
+	struct handed *h;
+	unsigned int n;
+
+	DL_COUNT(c->handed, h, n);
+	if (c->program == a && n && c->handed->prev->program == a->id)
+		return 0; /* it has asked before */
+	h = n < WAITING_MAX ? calloc(1, sizeof(*h)) : NULL;
+	if (!h)
+		return n < WAITING_MAX ? -ENOMEM : -EBUSY;
+	*h = (struct handed){
+		.cookie = msg->cookie,
+		.program = a->id,
+		.ctx = msg->ctx,
+		.core = msg->core < a->d->n_cores ? (uint8_t)msg->core : 0,
+		.fd = -1,
+	};
+	program_ctx_get(a, h->ctx);
+	if (c->program == a)
+		DL_APPEND(c->handed, h);
+	else
+		DL_PREPEND(c->handed, h);
+	return 0;
+}
+
+static void handed_free(struct program *a, struct handed *h)
+{
+	if (h->fd >= 0)
+		close(h->fd);
+	if (a)
+		program_ctx_put(a, h->ctx);
+	free(h);
+}
+
+void handover_refuse(struct daemon *d, struct conn *c, int err)
+{
+	struct handed *h, *tmp;
+
+	DL_FOREACH_SAFE (c->handed, h, tmp) {
+		struct program *a = program_find(d, h->program);
+
+		if (a)
+			tell_handed(d, a, h->ctx, h->core, h->cookie, err);
+		handed_free(a, h);
+	}
+	c->handed = NULL;
+}
+
+/* ---- asking
+ * --------------------------------------------------------------------- */
+
 static int frozen_alloc(struct conn *c)
 {
 	if (!c->frozen)
@@ -95,13 +158,16 @@ static int frozen_alloc(struct conn *c)
 	return c->frozen ? 0 : -ENOMEM;
 }
 
+static bool both_ended(const struct conn *c)
+{
+	return c->fin_in && c->fin_out;
+}
+
 /* All that can fail without harm. */
 static int prepare(struct conn *c)
 {
 	int rc = frozen_alloc(c);
 
-	if (rc == 0 && c->fin_in && c->fin_out)
-		rc = -ENOTCONN;
 	if (rc == 0 && c->fresh < 0) {
 		rc = restore_prepare(c->fd);
 		if (rc >= 0)
@@ -110,13 +176,13 @@ static int prepare(struct conn *c)
 	return rc < 0 ? rc : 0;
 }
 
-void handover_begin(struct daemon *d, struct conn *c)
+static void begin(struct daemon *d, struct conn *c)
 {
-	int rc = prepare(c);
+	int rc = both_ended(c) ? -ENOTCONN : prepare(c);
 	struct fp_msg *m;
 
 	if (rc) {
-		refuse(d, c->program, c->ctx, c->core, c->cookie, rc);
+		handover_refuse(d, c, rc);
 		return;
 	}
 	c->why = CONN_WHY_HANDOVER;
@@ -127,25 +193,11 @@ void handover_begin(struct daemon *d, struct conn *c)
 	daemon_submit(d, c->core);
 }
 
-void handover_request(struct daemon *d, struct program *a, struct conn *c,
-		      const struct xts_ctl_msg *msg)
-{
-	unsigned int core = msg->core < d->n_cores ? msg->core : 0;
-
-	if (c && c->phase == CONN_LIVE)
-		handover_begin(d, c);
-	else if (c && c->phase == CONN_INSTALLING)
-		c->leave = true;
-	else if (!c || c->why != CONN_WHY_HANDOVER)
-		refuse(d, a, msg->ctx, core, msg->cookie, -ENOTCONN);
-}
-
 void handover_ask(struct daemon *d, struct conn *c)
 {
 	struct fp_msg *m;
 
-	if (c->phase != CONN_LIVE || (c->fin_in && c->fin_out) ||
-	    frozen_alloc(c) != 0)
+	if (c->phase != CONN_LIVE || both_ended(c) || frozen_alloc(c) != 0)
 		return;
 	m = daemon_cmd(d, c->core, FP_CMD_LEAVE, false);
 	m->flow = c->flow;
@@ -153,38 +205,101 @@ void handover_ask(struct daemon *d, struct conn *c)
 	daemon_submit(d, c->core);
 }
 
-/* ---- to the program
- * ------------------------------------------------------------- */
-
-static void handed_free(struct handed *h)
+void handover_request(struct daemon *d, struct program *a, struct conn *c,
+		      const struct xts_ctl_msg *msg)
 {
-	close(h->fd);
-	free(h);
+	int rc = c ? wait_add(c, a, msg) : -ENOTCONN;
+
+	if (rc)
+		tell_handed(d, a, msg->ctx,
+			    msg->core < d->n_cores ? msg->core : 0, msg->cookie,
+			    rc);
+	else if (c->phase == CONN_INSTALLING)
+		c->leave = true;
+	else if (c->phase == CONN_LIVE && c->program == a)
+		begin(d, c);
+	else if (c->phase == CONN_LIVE && both_ended(c))
+		handover_refuse(d, c, -ENOTCONN);
+	else
+		handover_ask(d, c);
 }
 
-/* -EAGAIN: later. */
-static int handed_send(struct program *a, const struct handed *h)
+struct conn *handover_find(struct daemon *d, int fd)
+{
+	uint64_t shown = snapshot_cookie(fd);
+	struct conn_key key;
+	struct conn *c;
+
+	if (!snapshot_name(fd, &key))
+		return NULL;
+	c = conn_find(d, &key);
+	return c && shown && snapshot_cookie(c->fd) == shown ? c : NULL;
+}
+
+void handover_installed(struct daemon *d, struct conn *c)
+{
+	/* The program's own wish, or the others'. */
+	if (c->handed && c->handed->prev->program == c->program->id)
+		begin(d, c);
+	else
+		handover_ask(d, c);
+}
+
+/* What came for it while it was leaving is looked at now. */
+void handover_stays(struct daemon *d, unsigned int core, const struct fp_msg *m)
+{
+	struct conn *c = conn_by_flow(d, core, m->flow);
+
+	if (!c || c->phase != CONN_REMOVING)
+		return;
+	handover_refuse(d, c, -(int)m->err);
+	conn_set_phase(c, CONN_LIVE);
+	if (c->why == CONN_WHY_HANDOVER)
+		c->why = CONN_WHY_NONE;
+	if (c->rst)
+		closing_remove(d, c, CONN_WHY_LINUX,
+			       closing_socket_error(c->fd));
+	else if (c->program->sock < 0)
+		closing_program_gone(d, c, c->why == CONN_WHY_RESET);
+	else if (c->why == CONN_WHY_RESET)
+		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
+	else
+		closing_look(d, c);
+}
+
+/* ---- to the programs
+ * ------------------------------------------------------------- */
+
+/* false: later. */
+static bool handed_send(struct program *a, const struct handed *h)
 {
 	struct xts_ctl_msg msg = {.type = XTS_CTL_HANDED,
 				  .version = XTS_PROTO_VERSION,
 				  .cookie = h->cookie};
-	struct xts_reply r = {.type = XTS_REPLY_HANDED, .cookie = h->cookie};
-	int rc = control_send(a, &msg, &h->fd, 1);
+	int rc;
+
+	if (h->fd < 0) {
+		tell_handed(a->d, a, h->ctx, h->core, h->cookie, -EMFILE);
+		return true;
+	}
+	rc = control_send(a, &msg, &h->fd, 1);
 
 	if (rc == -EAGAIN || rc == -ETOOMANYREFS || rc == -ENOBUFS)
-		return -EAGAIN;
+		return false;
 	/* Whatever else it is, its program is going. */
 	if (rc == 0)
-		tell(a->d, a, h->ctx, h->core, &r);
-	program_ctx_put(a, h->ctx);
-	return 0;
+		tell_handed(a->d, a, h->ctx, h->core, h->cookie, 0);
+	return true;
 }
 
-static void hand(struct daemon *d, struct program *a, struct handed *h)
+/* Takes h over. */
+static void hand(struct daemon *d, struct handed *h)
 {
+	struct program *a = program_find(d, h->program);
+
 	/* In order: one that waits holds back the others. */
-	if (!a->handed && handed_send(a, h) == 0) {
-		handed_free(h);
+	if (!a || a->sock < 0 || (!a->handed && handed_send(a, h))) {
+		handed_free(a, h);
 		return;
 	}
 	DL_APPEND(a->handed, h);
@@ -195,9 +310,9 @@ static bool flush_program(struct program *a)
 {
 	struct handed *h;
 
-	while ((h = a->handed) && handed_send(a, h) == 0) {
+	while ((h = a->handed) && handed_send(a, h)) {
 		DL_DELETE(a->handed, h);
-		handed_free(h);
+		handed_free(a, h);
 	}
 	return a->handed;
 }
@@ -219,7 +334,7 @@ void handover_forget(struct program *a)
 	struct handed *h, *tmp;
 
 	DL_FOREACH_SAFE (a->handed, h, tmp)
-		handed_free(h);
+		handed_free(NULL, h);
 	a->handed = NULL;
 }
 
@@ -311,7 +426,7 @@ static void remember(struct daemon *d, const struct conn *c)
 
 /* Steps 3 to 5; what fails, if not NULL. */
 static const char *replace(struct daemon *d, struct conn *c, int *err,
-			   bool *silenced)
+			   bool *silenced, bool *rst)
 {
 	int rc = conntrack_liberal(d->conntrack_fd, &c->key);
 	char name[CONN_NAME_MAX];
@@ -327,17 +442,20 @@ static const char *replace(struct daemon *d, struct conn *c, int *err,
 	*err = restore_send(c->fresh, c->fd, c->frozen);
 	if (*err == 0)
 		return NULL;
-	snapshot_reset(c->fresh); /* it can send a RST of its own */
+	/* It can send a RST of its own. */
+	*rst = snapshot_reset(c->fresh) == 0;
 	return "its unsent data find no room";
 }
 
-static void tell_reset(struct daemon *d, struct conn *c)
+/* The program is told the end as if the core had. */
+static void tell_end(struct daemon *d, struct conn *c, uint32_t err)
 {
 	struct xts_reply r = {.type = XTS_REPLY_RECV,
 			      .flags = XTS_F_RESET,
 			      .cookie = c->cookie,
-			      .err = ECONNRESET};
+			      .err = err};
 
+	handover_refuse(d, c, err == ECONNRESET ? -ECONNRESET : -ENOTCONN);
 	if (c->frozen->closing)
 		return; /* the core has told it: closed */
 	tell(d, c->program, c->ctx, c->core, &r);
@@ -345,66 +463,72 @@ static void tell_reset(struct daemon *d, struct conn *c)
 	c->slot = SLOTS_NONE;
 }
 
+/* The socket goes to all that wait, last to the connection's own program; if
+ * nobody does, it is closed. */
 static void done(struct daemon *d, struct conn *c)
 {
-	struct program *a = c->program;
-	struct handed *h = NULL;
+	struct handed *h, *tmp, *all = c->handed;
 	char name[CONN_NAME_MAX];
 
 	log_debug("%s: handed over", conn_name(&c->key, name));
 	d->count.handed_over++;
 	remember(d, c);
-	if (a->sock >= 0 && !c->frozen->closing)
-		h = calloc(1, sizeof(*h));
-	if (h) {
-		*h = (struct handed){.cookie = c->cookie,
-				     .ctx = c->ctx,
-				     .core = c->core,
-				     .fd = c->fresh};
-		program_ctx_get(a, c->ctx);
-		c->fresh = -1;
+	DL_FOREACH (all, h) {
+		h->fd = h->next ? fcntl(c->fresh, F_DUPFD_CLOEXEC, 0)
+				: c->fresh;
+		if (!h->next)
+			c->fresh = -1;
 	}
+	c->handed = NULL;
 	conn_free(d, c); /* may be the last of a program that has ended */
-	if (h)
-		hand(d, a, h);
+	DL_FOREACH_SAFE (all, h, tmp)
+		hand(d, h);
 	bridge_drain(d);
 }
 
-static void lost(struct daemon *d, struct conn *c, const char *what, int err)
+/* false: c->why says how it goes on. */
+static bool try(struct daemon *d, struct conn *c)
 {
-	char name[CONN_NAME_MAX];
-
-	d->count.handover_failed++;
-	log_limited(&failed_limit, LOG_LEVEL_WARN, "%s: reset: %s (%s)",
-		    conn_name(&c->key, name), what, strerror(-err));
-}
-
-bool handover_frozen(struct daemon *d, struct conn *c)
-{
-	bool silenced = false;
+	bool silenced = false, rst = false;
 	const char *what = "it can't be handed over";
-	int err;
+	char name[CONN_NAME_MAX];
+	int err = prepare(c);
 
-	/* What the old socket has to say is not for the wire. */
-	bridge_drain(d);
-	err = prepare(c);
-	if (c->rst || c->why == CONN_WHY_RESET) {
-		tell_reset(d, c);
-		return false;
-	}
 	if (err == 0)
-		what = replace(d, c, &err, &silenced);
+		what = replace(d, c, &err, &silenced, &rst);
 	if (err == 0) {
 		done(d, c);
 		return true;
 	}
-	lost(d, c, what, err);
-	tell_reset(d, c);
+	d->count.handover_failed++;
+	log_limited(&failed_limit, LOG_LEVEL_WARN, "%s: reset: %s (%s)",
+		    conn_name(&c->key, name), what, strerror(-err));
+	tell_end(d, c, ECONNRESET);
+	c->why = CONN_WHY_RESET;
 	if (!silenced)
 		return false;
-	if (snapshot_unacked(c->fresh) < 0)
+	if (!rst)
 		send_rst(d, c);
 	conn_free(d, c);
 	bridge_drain(d);
 	return true;
+}
+
+bool handover_frozen(struct daemon *d, struct conn *c)
+{
+	/* What the old socket has to say is not for the wire. */
+	bridge_drain(d);
+	if (c->why == CONN_WHY_RESET) {
+		tell_end(d, c, ECONNRESET);
+		return false;
+	}
+	if (c->rst || closing_is_over(c)) {
+		tell_end(d, c, closing_over_error(c));
+		return false;
+	}
+	if (both_ended(c)) {
+		tell_end(d, c, ESHUTDOWN);
+		return false;
+	}
+	return try(d, c);
 }

@@ -344,7 +344,7 @@ void offload_installed(struct daemon *d, unsigned int core,
 	else if (c->program->sock < 0)
 		closing_program_gone(d, c, c->why == CONN_WHY_RESET);
 	else if (c->leave)
-		handover_begin(d, c);
+		handover_installed(d, c);
 	else if (d->stopping)
 		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
 }
