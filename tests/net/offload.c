@@ -11,6 +11,9 @@
  *
  *   send:N         N bytes, waiting for room
  *   fill:N         what fits of N bytes without waiting; says filled=
+ *   upto:N         what is left of N bytes sent in all
+ *   oob            one byte, with MSG_OOB
+ *   inline         SO_OOBINLINE
  *   recv:N         N bytes, checked
  *   eof            the stream ends here
  *   error:NAME     receiving fails so, then says end of stream
@@ -252,6 +255,12 @@ static bool step_quiet(const char *name)
 		step_import(name);
 	} else if (!strcmp(name, "info")) {
 		step_info();
+	} else if (!strcmp(name, "oob")) {
+		if (send_some(1, MSG_OOB))
+			step_fails(name, 1);
+	} else if (!strcmp(name, "inline")) {
+		if (io_set(s, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+			step_fails(name, -1);
 	} else if (!strcmp(name, "handover")) {
 		step_handover(name);
 	} else if (!strcmp(name, "engage")) {
@@ -285,7 +294,10 @@ static void step_run(const char *step)
 	if (!arg)
 		step_fails("no such step", 0);
 	n = atol(++arg);
-	if (is(step, "send")) {
+	if (is(step, "upto")) {
+		if (send_some(n - (long)sent, 0))
+			step_fails(step, n);
+	} else if (is(step, "send")) {
 		if (send_some(n, 0))
 			step_fails(step, n);
 	} else if (is(step, "fill")) {
