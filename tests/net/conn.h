@@ -299,7 +299,10 @@ static inline void conn_hand_over(struct conn *c)
 	if (xts_offload_reason(c->s) != XTS_REASON_NONE)
 		return;
 	if (xts_handover(c->s)) {
-		if (errno != ENOTCONN)
+		/* The peer may reset it in between. */
+		if (errno != ENOTCONN &&
+		    (errno != ECONNRESET ||
+		     !conn_mine(c, CLOSE_SERVER_RST, CLOSE_CLIENT_RST)))
 			conn_fail(c, "xts_handover", errno);
 		return;
 	}
