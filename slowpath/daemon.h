@@ -117,7 +117,7 @@ struct daemon {
 	uint64_t work_ns;   /* when there was last something to do */
 	bool stopping;
 	bool stop_resets; /* programs had their time to take connections */
-	uint64_t stop_reset_ns, stop_deadline_ns;
+	uint64_t stop_ask_ns, stop_reset_ns, stop_deadline_ns;
 	struct slow_counters count;
 };
 

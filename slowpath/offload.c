@@ -346,6 +346,8 @@ void offload_installed(struct daemon *d, unsigned int core,
 		closing_program_gone(d, c, c->why == CONN_WHY_RESET);
 	else if (c->leave)
 		handover_installed(d, c);
-	else if (d->stopping)
+	else if (d->stop_resets)
 		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
+	else if (d->stopping)
+		handover_ask(d, c);
 }

@@ -177,6 +177,69 @@ everything() {
 	many "ends of all kinds" "$1" --bytes 50000 --vary --close mix
 }
 
+# ---- the service stops -----------------------------------------------------------
+
+# busy N ADDRESS: N connections that will be busy for some seconds
+busy() {
+	listener srv --count "$1" "$2" 5004
+	SRV=$BG_PID
+	bg_peer cli "$BIN/traffic" connect --count "$1" --concurrency "$1" \
+		--rpc --message 20000 --bytes 20000000 --timeout 60 "$2" 5004
+	CLI=$BG_PID
+	wait_for 10 all_begun "$1"
+	sleep 0.3
+}
+all_begun() { [ "$(in_server ss -Htn state established sport = :5004 | wc -l)" = "$1" ]; }
+
+busy_ends() {
+	check_wait "$1: every byte arrives" "$SRV" srv
+	check_wait "$1: the peer's end" "$CLI" cli
+	check_eq "$1: they had been handed over" \
+		"$(value reason_HANDED_OVER "$TB_DIR/srv")" "$2"
+	figure "$1: $(value stall_ms "$TB_DIR/cli") ms longest stall"
+}
+
+# Another one takes its place: the addresses are there again.
+restarted() {
+	busy 20 "$1"
+	stack_stop
+	stack_start
+	busy_ends "the service is started again ($1)" 20
+}
+
+taken_over() {
+	local word=
+	mkfifo "$TB_DIR/ready.to"
+	server_address_kernel
+	nsenter --net="/run/netns/$TB_SERVER" "$BUILD/tas-xdp" --nic s0 \
+		--takeover --ready-fd 3 3>"$TB_DIR/ready.to" \
+		2>"$TB_DIR/daemon.log" </dev/null &
+	DAEMON_PID=$!
+	testbed_own $DAEMON_PID
+	read -r -t 20 word <"$TB_DIR/ready.to"
+	in_peer ip neigh flush dev p0
+	busy 20 $SERVER4
+	daemon_stop
+	check_eq "--takeover: SIGTERM ends it well" $? 0
+	busy_ends "--takeover: they live on without the service" 20
+	check "--takeover: Linux has none left" wait_for 10 server_has_no_sockets
+}
+
+# A program that does not react is not waited for.
+stopped_program() {
+	busy 5 $SERVER4
+	kill -STOP "$SRV"
+	sleep 0.3
+	stack_stop
+	check "a program that sleeps: the service ends all the same" \
+		wait_for 10 gone "${DAEMON_PID:-0}"
+	kill -CONT "$SRV"
+	reap "$CLI"
+	reap "$SRV"
+	check_eq "and its connections are reset" \
+		"$(grep -c 'reset by peer' "$TB_DIR/cli.err")" 5
+}
+
 is_tas || { skip "hand-over" "only where there is a service"; exit 0; }
 stack_up
 for addr in $SERVER4 $SERVER6; do
@@ -200,4 +263,10 @@ check "Linux has none left" wait_for 10 server_has_no_sockets
 check "nor has conntrack" wait_for 10 server_has_no_conntracks
 check_eq "no hand-over failed" "$(daemon_counter slow_handover_failed)" 0
 check_eq "no program was cut off" "$(daemon_counter slow_offenders)" 0
+restarted $SERVER4
+restarted $SERVER6
+check_no_invalid "when the service is started again"
+stopped_program
+taken_over
+check_no_invalid "when the service stops"
 finish
