@@ -252,6 +252,8 @@ static int move_here(struct xctx *to, struct xsock *s)
 wake:
 	/* Whoever waited for the end of the move, and who reads our rings. */
 	xctx_wake(c);
+	if (s->leave_later)
+		xleave_begin(c, s);
 out:
 	pthread_mutex_unlock(&c->lock);
 	return err;

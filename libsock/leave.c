@@ -53,6 +53,7 @@ void xleave_begin(struct xctx *c, struct xsock *s)
 	while (atomic_load(&s->kernel_calls))
 		sched_yield();
 	s->leave_err = 0;
+	s->leave_later = false;
 	s->leaving = XLEAVE_TELLING;
 	xctx_flush_sock(c, s);
 }

@@ -239,6 +239,8 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		return false;
 	if (r->flags & XTS_F_LEAVE && phase == XPHASE_OFFLOADED)
 		xleave_begin(c, s);
+	else if (r->flags & XTS_F_LEAVE)
+		s->leave_later = phase == XPHASE_MOVING;
 	if (r->flags & (XTS_F_RESET | XTS_F_CLOSED))
 		xctx_end_flow(c, s, r->err ? (int)r->err : ECONNRESET);
 	if (phase == XPHASE_ASKING)

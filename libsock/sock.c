@@ -94,7 +94,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
 	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
-	s->asked = s->foreign = false;
+	s->asked = s->foreign = s->leave_later = false;
 	s->leaving = XLEAVE_NOT;
 	s->info = NULL;
 	s->ep_events = s->ep_flags = 0;

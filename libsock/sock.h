@@ -138,11 +138,12 @@ struct xsock {
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
 	uint32_t tx_grow;  /* ... with this size, 0: nowhere */
 	bool shut_rd, shut_wr;
-	bool nospace; /* a writer found the buffer full: tell it of room */
-	bool moved;   /* MOVING: the old ring is read out */
-	bool kept;    /* reset, the service keeps the buffers for us */
-	bool asked;   /* XTS_F_CREDITS waits for its answer */
-	bool foreign; /* LEAVING from FORKED: the flow is not ours */
+	bool nospace;	  /* a writer found the buffer full: tell it of room */
+	bool moved;	  /* MOVING: the old ring is read out */
+	bool kept;	  /* reset, the service keeps the buffers for us */
+	bool asked;	  /* XTS_F_CREDITS waits for its answer */
+	bool foreign;	  /* LEAVING from FORKED: the flow is not ours */
+	bool leave_later; /* MOVING: the service asked for it meanwhile */
 	enum xleave leaving;
 	int leave_err;	       /* why it did not leave; errno */
 	struct xts_info *info; /* who waits for XTS_REPLY_INFO wants it here */

@@ -21,7 +21,9 @@
 #include "slowpath/offload.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -129,6 +131,13 @@ int control_send(struct program *a, const struct xts_ctl_msg *msg,
 	}
 	return sendmsg(a->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno
 								      : 0;
+}
+
+int control_unread(const struct program *a)
+{
+	int n = 0;
+
+	return ioctl(a->sock, SIOCOUTQ, &n) == 0 ? n : 0;
 }
 
 static bool reply(struct program *a, const struct xts_ctl_msg *msg,

@@ -52,11 +52,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 
-#define WAITING_MAX 16u /* for one connection */
+#define WAITING_MAX 16u		 /* for one connection */
+#define CONTROL_UNREAD_MAX 65536 /* bytes, with Linux's own of each message */
 
 /* Somebody who is to be given the kernel socket: the connection's program, last
  * in conn.handed, or another one that holds a copy of the shadow. */
@@ -282,6 +285,9 @@ static bool handed_send(struct program *a, const struct handed *h)
 		tell_handed(a->d, a, h->ctx, h->core, h->cookie, -EMFILE);
 		return true;
 	}
+	/* Room is left for answers: without that the program is cut off. */
+	if (control_unread(a) > CONTROL_UNREAD_MAX)
+		return false;
 	rc = control_send(a, &msg, &h->fd, 1);
 
 	if (rc == -EAGAIN || rc == -ETOOMANYREFS || rc == -ENOBUFS)
@@ -424,6 +430,17 @@ static void remember(struct daemon *d, const struct conn *c)
 	cache_enter(&d->cache, &e);
 }
 
+/* A rule that is younger than the connection may keep the peer's FIN away. The
+ * end of the stream is all of it that the program has to do with. */
+static bool has_fin(int fd)
+{
+	struct tcp_info ti = {0};
+	socklen_t len = sizeof(ti);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0 &&
+	       ti.tcpi_state != TCP_ESTABLISHED;
+}
+
 /* Steps 3 to 5; what fails, if not NULL. */
 static const char *replace(struct daemon *d, struct conn *c, int *err,
 			   bool *silenced, bool *rst)
@@ -439,6 +456,8 @@ static const char *replace(struct daemon *d, struct conn *c, int *err,
 	if (*err)
 		return "no kernel socket takes it over";
 	show_linux(d, c);
+	if (c->frozen->rcv_fin && !has_fin(c->fresh))
+		shutdown(c->fresh, SHUT_RD);
 	*err = restore_send(c->fresh, c->fd, c->frozen);
 	if (*err == 0)
 		return NULL;
