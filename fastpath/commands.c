@@ -143,6 +143,80 @@ static void command_move(struct fp_core *c, struct flow *f,
 	flow_tell(c, f);
 }
 
+static void frozen_fill(const struct flow *f, struct flow_frozen *z)
+{
+	*z = (struct flow_frozen){
+		.snd_una = f->snd_una,
+		.snd_nxt = f->snd_nxt,
+		.snd_wnd = f->snd_wnd,
+		.snd_wl1 = f->snd_wl1,
+		.snd_wnd_max = f->ext->snd_wnd_max,
+		.rcv_nxt = f->rcv_nxt,
+		.rcv_wup = f->rcv_wup,
+		.rcv_wnd = f->rcv_wnd,
+		.ts_recent = f->ts_recent,
+		.ts_offset = f->ts_offset,
+		.snd_wscale = f->snd_wscale,
+		.rcv_wscale = f->rcv_wscale,
+		.timestamps = f->timestamps,
+		.sack = f->sack,
+		.rcv_fin = f->rcv_fin,
+		.snd_fin = f->snd_fin,
+		.shut_wr = f->shut_wr,
+		.closing = f->closing,
+		.rx_buf = f->rx_buf,
+		.tx_buf = f->tx_buf,
+		.rx_size = f->rx_size,
+		.tx_size = f->tx_size,
+		.rx_off = (f->rx_pos - f->rx_unread) & (f->rx_size - 1),
+		.rx_len = f->rx_unread,
+		.tx_off = f->tx_pos,
+		.tx_len = f->tx_len,
+	};
+}
+
+/* Linux has no means to be told of urgent data that wait to be read, or to be
+ * acknowledged. */
+static bool urgent_waits(const struct flow *f)
+{
+	const struct urgent *u = &f->ext->urgent;
+
+	return urgent_busy(u) ||
+	       (u->byte && seq_geq(u->rcv_up, f->rcv_nxt - f->rx_unread) &&
+		seq_lt(u->rcv_up, f->rcv_nxt));
+}
+
+/* The program's credits in its ring say what it has consumed: after them
+ * rx_unread is what it has not. An ACK that was put off leaves now, for nobody
+ * will remember it. */
+static void command_freeze(struct fp_core *c, struct flow *f,
+			   struct flow_frozen *z)
+{
+	if (f->ctx)
+		app_drain(c, f->ctx);
+	if (f->state != FLOW_OPEN)
+		return;
+	if (!f->closing && urgent_waits(f)) {
+		event_flow(c, f, FP_EV_STAYS, 0, EBUSY);
+		return;
+	}
+	if (f->rcv_nxt != f->rcv_wup || f->ack_now)
+		tx_ack(c, f);
+	frozen_fill(f, z);
+	core_remove_flow(c, f, FP_REMOVED_FROZEN, 0);
+}
+
+static void command_leave(struct fp_core *c, struct flow *f,
+			  struct flow_frozen *z)
+{
+	if (f->closing || !f->ctx) {
+		command_freeze(c, f, z);
+		return;
+	}
+	f->pend_flags |= XTS_F_LEAVE;
+	flow_tell(c, f);
+}
+
 static void command_grow(struct fp_core *c, struct flow *f,
 			 const struct fp_msg *m)
 {
@@ -180,6 +254,12 @@ static void command_flow(struct fp_core *c, struct fp_msg *m)
 		break;
 	case FP_CMD_CLOSE:
 		command_close(c, f);
+		break;
+	case FP_CMD_FREEZE:
+		command_freeze(c, f, m->frozen);
+		break;
+	case FP_CMD_LEAVE:
+		command_leave(c, f, m->frozen);
 		break;
 	case FP_CMD_COPY_ACK:
 		f->copy_ack = true;

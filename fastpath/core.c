@@ -90,7 +90,7 @@ void core_remove_flow(struct fp_core *c, struct flow *f, enum fp_removed how,
 		f->pend_flags |= XTS_F_RESET;
 		f->pend_err = (uint32_t)err;
 	} else {
-		f->pend_rare &= ~(PEND_OFFLOADED | PEND_URGENT);
+		f->pend_rare &= PEND_MOVED;
 		f->pend_len = 0;
 		f->pend_credits = 0;
 		f->pend_flags = f->closing ? XTS_F_CLOSED : 0;

@@ -26,6 +26,8 @@
  *   REMOVE or the program's close -> the core forgets the flow: from here on F
  *               are EV_FRAME with no flow. Answer EV_REMOVED with the
  *               final numbers; after it the buffers belong to the slow path.
+ *   FREEZE   -> as REMOVE, and all that another TCP needs to go on is left in
+ *               a struct flow_frozen
  *
  * When the event ring is full the core keeps events that must not be lost
  * (all but EV_FRAME) pending and counts frames as dropped. When the command
@@ -126,6 +128,26 @@ struct flow_params {
 	uint8_t l2[FP_L2_MAX]; /* Ethernet header of frames to the peer */
 };
 
+/* A flow as it was when it left its core. Written by the core on FREEZE, read
+ * by the slow path after EV_REMOVED. Numbers as in struct flow; the bytes lie
+ * in the program's memory, in rings of rx_size and tx_size bytes. */
+struct flow_frozen {
+	uint32_t snd_una, snd_nxt; /* data only */
+	uint32_t snd_wnd, snd_wl1, snd_wnd_max;
+	uint32_t rcv_nxt, rcv_wup, rcv_wnd; /* data only */
+	uint32_t ts_recent, ts_offset;
+	uint8_t snd_wscale, rcv_wscale;
+	bool timestamps, sack;
+	bool rcv_fin; /* the peer's FIN was received in order */
+	bool snd_fin; /* Linux was asked for our FIN */
+	bool shut_wr; /* the program wants one behind its data */
+	bool closing; /* the program has closed it */
+	const uint8_t *rx_buf, *tx_buf;
+	uint32_t rx_size, tx_size;
+	uint32_t rx_off, rx_len; /* received, not consumed by the program */
+	uint32_t tx_off, tx_len; /* from snd_una on */
+};
+
 enum fp_cmd {
 	FP_CMD_TX = 1,	 /* frame: put on the wire as it is */
 	FP_CMD_INSTALL,	 /* params (owned by the slow path until the answer);
@@ -136,6 +158,12 @@ enum fp_cmd {
 	FP_CMD_RELEASE,	 /* flow */
 	FP_CMD_REMOVE,	 /* flow; err: errno told to the program, 0: nothing,
 			  * but that a move which waited is done */
+	FP_CMD_FREEZE,	 /* flow, frozen (the slow path's until EV_REMOVED):
+			  * what its program has commanded so far is done, then
+			  * it is removed; the program is told nothing. If that
+			  * can't be: EV_STAYS */
+	FP_CMD_LEAVE,	 /* flow, frozen: ask its program for XTS_CTL_HANDOVER;
+			  * one that the program has closed is frozen */
 	FP_CMD_CLOSE,	 /* flow: the program died; as its close() */
 	FP_CMD_COPY_ACK, /* flow: copy the next frame of it as EV_FRAME too
 			  * (an answer to a keepalive of Linux's) */
@@ -162,6 +190,8 @@ enum fp_event {
 			  * if it had closed or is told nothing */
 	FP_EV_CTX_GONE,	 /* ctx */
 	FP_EV_OFFENDER,	 /* ctx; text: what the program got wrong */
+	FP_EV_STAYS,	 /* flow; err: why FP_CMD_FREEZE did nothing; EBUSY:
+			  * urgent data are under way */
 	FP_EV_GROW,	 /* flow; value: bytes wanted for a buffer. Answered by
 			  * FP_CMD_GROW, or not at all */
 };
@@ -171,6 +201,7 @@ enum fp_removed {
 	FP_REMOVED_CLOSE, /* program's close; all acknowledged: FIN */
 	FP_REMOVED_ABORT, /* program's abort, or close with unread data: RST */
 	FP_REMOVED_TIMEOUT, /* retransmissions exhausted: ETIMEDOUT */
+	FP_REMOVED_FROZEN,  /* FP_CMD_FREEZE, FP_CMD_LEAVE */
 };
 
 /* One message, either direction. The frame's bytes are touched only as far as
@@ -189,6 +220,7 @@ struct fp_msg {
 		struct xts_reply reply;
 		const char *text;
 		uint64_t mem;
+		struct flow_frozen *frozen;
 	};
 	alignas(XTS_CACHELINE) uint8_t frame[FP_FRAME_MAX];
 };

@@ -172,7 +172,8 @@ void xctx_grow_tx(struct xctx *c, struct xsock *s)
 	uint32_t start = (s->tx_off - s->tx_used) & (s->tx_size - 1);
 	struct xts_cmd *cmd;
 
-	if (!s->tx_grow || s->tx_unsent || s->gone || !atomic_load(&c->cores))
+	if (!s->tx_grow || s->tx_unsent || s->gone || s->leaving ||
+	    !atomic_load(&c->cores))
 		return;
 	/* Within the large area nothing may change its place while the core
 	 * still reads it. */
@@ -205,7 +206,9 @@ void xctx_flush_sock(struct xctx *c, struct xsock *s)
 		return;
 	told = tell(c, s);
 	kick(&c->ring[s->core]);
-	if (__builtin_expect(s->tx_grow, 0))
+	if (__builtin_expect(s->leaving, 0))
+		xleave_told(c, s);
+	else if (__builtin_expect(s->tx_grow, 0))
 		xctx_grow_tx(c, s);
 	if (!told) {
 		xctx_mark_dirty(c, s);
@@ -230,6 +233,8 @@ bool xctx_flush(struct xctx *c)
 		if (!s->gone && !tell(c, s)) {
 			all = false;
 		} else {
+			if (s->leaving)
+				xleave_told(c, s);
 			TAILQ_REMOVE(&c->dirty, s, dirty_link);
 			s->dirty = false;
 		}
@@ -325,6 +330,8 @@ void xctx_detach(struct xctx *c)
 			xctx_close_answered(c, s);
 			continue;
 		}
+		if (s->leaving && xleave_lost(c, s))
+			continue;
 		atomic_store(&s->reason, XTS_REASON_LOST_SERVICE);
 		if (!s->gone)
 			(void)connect(s->fd, &none, sizeof(none));

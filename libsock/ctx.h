@@ -165,6 +165,16 @@ uint32_t xurgent_queued(const struct xsock *s); /* FIONREAD */
 ssize_t xurgent_recv(struct xsock *s, const struct msghdr *msg, size_t len,
 		     int flags, int *msg_flags);
 
+/* leave.c. Lock of s->ctx held, all: */
+/* OFFLOADED -> LEAVING. */
+void xleave_begin(struct xctx *c, struct xsock *s);
+/* LEAVING: the command ring may have all by now. */
+void xleave_told(struct xctx *c, struct xsock *s);
+/* XTS_REPLY_HANDED; false: nonsense. */
+bool xleave_reply(struct xctx *c, struct xsock *s, const struct xts_reply *r);
+/* LEAVING, and the session is lost; false: so is the connection. */
+bool xleave_lost(struct xctx *c, struct xsock *s);
+
 /* epoll.c. Lock of s->ctx held, all: */
 void xepoll_to_user(struct xctx *c, struct xsock *s);
 void xepoll_to_kernel(struct xctx *c, struct xsock *s);

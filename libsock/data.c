@@ -81,8 +81,10 @@ static uint64_t deadline_of(struct xsock *s, int flags,
 	return ns ? xclock_ns() + ns : UINT64_MAX;
 }
 
+#define NOW_KERNEL 1
+
 /* Waits with the lock held; the socket may be another's or moved afterwards.
- * 0: look again, with *c locked. */
+ * 0: look again, with *c locked. NOW_KERNEL: it left, *c is NULL. */
 static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 {
 	uint32_t gen = atomic_load_explicit(&s->gen, memory_order_relaxed);
@@ -104,7 +106,7 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 	assert(*c || how != 0);
 	if (!*c)
 		xsock_kernel_done(s, how);
-	return *c ? err : (how > 0 ? -EBADF : how);
+	return *c ? err : (how > 0 ? NOW_KERNEL : how);
 }
 
 /* ---- receiving ---------------------------------------------------------- */
@@ -154,7 +156,7 @@ static bool ends_here(const struct xsock *s, int flags)
 
 static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 			 const struct iovec *iov, size_t len, int flags,
-			 uint64_t deadline)
+			 uint64_t deadline, bool *left)
 {
 	struct cursor to = {.iov = iov};
 	size_t done = 0, target;
@@ -185,6 +187,9 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 		if (s->gone || s->shut_rd || err)
 			break;
 		err = wait_more(s, cp, deadline);
+		*left = err == NOW_KERNEL;
+		if (*left)
+			return (ssize_t)done;
 		if (err &&
 		    (!*cp || done || !(flags & MSG_PEEK) || !s->rx_avail))
 			break;
@@ -219,13 +224,64 @@ static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
 	return n;
 }
 
+/* Of a vector, what lies behind its first @skip bytes. */
+static size_t iov_tail(struct iovec *tail, const struct iovec *iov, size_t n,
+		       size_t skip)
+{
+	size_t i, k = 0;
+
+	for (i = 0; i < n; i++) {
+		size_t cut = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+
+		skip -= cut;
+		tail[k].iov_base = (uint8_t *)iov[i].iov_base + cut;
+		tail[k].iov_len = iov[i].iov_len - cut;
+		k += tail[k].iov_len > 0;
+	}
+	return k;
+}
+
+/* The socket left in the middle of a call, which goes on in the kernel. Only
+ * MSG_WAITALL waits when there is something already. */
+static ssize_t recv_rest(struct xsock *s, struct msghdr *msg, int flags,
+			 size_t done)
+{
+	struct iovec tail[IOV_MAX];
+	struct msghdr rest = {.msg_iov = tail};
+	ssize_t n;
+
+	if (!done)
+		return recvmsg(s->fd, msg, flags);
+	rest.msg_iovlen = iov_tail(tail, msg->msg_iov, msg->msg_iovlen, done);
+	n = recvmsg(s->fd, &rest,
+		    flags | (flags & MSG_WAITALL ? 0 : MSG_DONTWAIT));
+	msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = 0;
+	return (ssize_t)done + (n > 0 ? n : 0);
+}
+
+static ssize_t send_rest(struct xsock *s, const struct msghdr *msg, int flags,
+			 size_t done)
+{
+	struct iovec tail[IOV_MAX];
+	struct msghdr rest = {.msg_iov = tail};
+	ssize_t n;
+
+	if (!done)
+		return sendmsg(s->fd, msg, flags);
+	rest.msg_iovlen = iov_tail(tail, msg->msg_iov, msg->msg_iovlen, done);
+	n = sendmsg(s->fd, &rest, flags | MSG_NOSIGNAL);
+	return (ssize_t)done + (n > 0 ? n : 0);
+}
+
 static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 {
 	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
 	uint64_t deadline = deadline_of(s, flags, &s->rcvtimeo_ns);
 	struct xctx *c;
 	ssize_t n;
-	bool yield;
+	bool yield, left = false;
 	int how, msg_flags = 0;
 
 	if (flags & MSG_ERRQUEUE)
@@ -238,8 +294,11 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		xctx_drain(c);
 		n = xurgent_recv(s, msg, len, flags, &msg_flags);
 	} else
-		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline)
+		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline,
+				    &left)
 			: 0;
+	if (left)
+		return recv_rest(s, msg, flags, (size_t)n);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
 	if (c)
 		pthread_mutex_unlock(&c->lock);
@@ -369,7 +428,7 @@ static bool has_room(struct xsock *s, size_t left)
 
 static ssize_t send_user(struct xctx **cp, struct xsock *s,
 			 const struct iovec *iov, size_t len, int flags,
-			 uint64_t deadline)
+			 uint64_t deadline, bool *left)
 {
 	struct cursor from = {.iov = iov};
 	size_t done = 0, n;
@@ -403,6 +462,9 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 			err = wait_more(s, cp, deadline);
 		while (!err && !s->gone && !s->shut_wr &&
 		       !has_room(s, len - done));
+		*left = err == NOW_KERNEL;
+		if (*left)
+			return (ssize_t)done;
 		if (err)
 			break;
 	}
@@ -415,14 +477,16 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	uint64_t deadline = deadline_of(s, flags, &s->sndtimeo_ns);
 	struct xctx *c;
 	ssize_t n;
-	bool yield;
+	bool yield, left = false;
 	int how;
 
 	c = xsock_route(s, deadline, &how);
 	if (!c)
 		return how > 0 ? send_kernel(s, msg, flags, how)
 			       : xts_result(how);
-	n = send_user(&c, s, msg->msg_iov, len, flags, deadline);
+	n = send_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
+	if (left)
+		return send_rest(s, msg, flags, (size_t)n);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
 	if (c)
 		pthread_mutex_unlock(&c->lock);

@@ -117,10 +117,16 @@ void xepoll_to_user(struct xctx *c, struct xsock *s)
 	s->ep_armed = false;
 }
 
+/* A one-shot that has fired waits here until it is renewed: the kernel would
+ * report errors of one that is registered anew for nothing. */
 void xepoll_to_kernel(struct xctx *c, struct xsock *s)
 {
-	if (atomic_load(&s->ep_ctx) == c)
+	if (atomic_load(&s->ep_ctx) != c)
+		return;
+	if (s->ep_events)
 		place(c, s, XWHERE_KERNEL);
+	else
+		unlist(c, s);
 }
 
 /* Locks the polling context of s, NULL: none. */
@@ -247,7 +253,7 @@ static int move_here(struct xctx *to, struct xsock *s)
 	}
 	phase = xsock_phase(s);
 	if (phase != XPHASE_OFFLOADED) {
-		if (phase == XPHASE_ASKING || phase == XPHASE_MOVING)
+		if (xphase_passes(phase))
 			xctx_wait(c, UINT64_MAX);
 		goto out;
 	}
@@ -270,6 +276,8 @@ static int move_here(struct xctx *to, struct xsock *s)
 wake:
 	/* Whoever waited for the end of the move, and who reads our rings. */
 	xctx_wake(c);
+	if (s->leave_later)
+		xleave_begin(c, s);
 out:
 	pthread_mutex_unlock(&c->lock);
 	return err;
@@ -313,6 +321,7 @@ static int settle(struct xctx *c, struct xsock *s)
 		case XPHASE_ASKING:
 		case XPHASE_OFFLOADED:
 		case XPHASE_MOVING:
+		case XPHASE_LEAVING:
 			if (atomic_load(&s->ctx) != c)
 				err = move_here(c, s);
 			break;
@@ -390,7 +399,9 @@ static int change(struct xctx *c, struct xsock *s, int op,
 		atomic_store(&s->ep_ctx, NULL);
 	} else {
 		set_event(s, ev);
-		if (offer_armed(c, s))
+		if (s->ep_where == XWHERE_USER && is_kernels(s))
+			err = place(c, s, XWHERE_KERNEL);
+		else if (offer_armed(c, s))
 			err = 0;
 		else if (s->ep_where == XWHERE_KERNEL)
 			err = kern_ctl(c, s, EPOLL_CTL_MOD);

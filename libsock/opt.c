@@ -32,6 +32,35 @@
 #define INFO_AGAIN_NS 2000000u
 #define DECIDED_NS 1000000000u /* the service on an offload */
 
+/* ---- the shadow's descriptor, which may be replaced (leave.c) -------------
+ */
+
+static int shadow_get(struct xsock *s, int level, int name, void *val,
+		      socklen_t *len)
+{
+	int rc = getsockopt(xsock_fd_hold(s), level, name, val, len);
+
+	xsock_fd_drop(s);
+	return rc;
+}
+
+static int shadow_set(struct xsock *s, int level, int name, const void *val,
+		      socklen_t len)
+{
+	int rc = setsockopt(xsock_fd_hold(s), level, name, val, len);
+
+	xsock_fd_drop(s);
+	return rc;
+}
+
+static int shadow_ioctl(struct xsock *s, unsigned long request, void *arg)
+{
+	int rc = ioctl(xsock_fd_hold(s), request, arg);
+
+	xsock_fd_drop(s);
+	return rc;
+}
+
 /* OFFLOADED: its context, locked. The decision is not waited for. */
 static struct xctx *lock_offloaded(struct xsock *s)
 {
@@ -42,7 +71,8 @@ static struct xctx *lock_offloaded(struct xsock *s)
 		return NULL;
 	xctx_drain(c);
 	if (atomic_load(&s->ctx) == c && (xsock_phase(s) == XPHASE_OFFLOADED ||
-					  xsock_phase(s) == XPHASE_MOVING))
+					  xsock_phase(s) == XPHASE_MOVING ||
+					  xsock_phase(s) == XPHASE_LEAVING))
 		return c;
 	pthread_mutex_unlock(&c->lock);
 	return NULL;
@@ -181,7 +211,7 @@ static int tcp_info(struct xsock *s, void *val, socklen_t *len)
 	struct long_info i;
 	struct xts_info x;
 
-	if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, buf, &n))
+	if (shadow_get(s, IPPROTO_TCP, TCP_INFO, buf, &n))
 		return -1;
 	if (info_ask(s, &x)) {
 		memcpy(&i, buf, sizeof(i));
@@ -214,7 +244,7 @@ int xts_getsockopt(int s, int level, int name, void *val, socklen_t *len)
 	c = level == SOL_SOCKET && name == SO_ERROR ? lock_offloaded(sock)
 						    : NULL;
 	if (!c)
-		return getsockopt(sock->fd, level, name, val, len);
+		return shadow_get(sock, level, name, val, len);
 	err = xsock_take_error(sock);
 	pthread_mutex_unlock(&c->lock);
 	if (*len > sizeof(err))
@@ -283,10 +313,10 @@ static void pass_option(struct xsock *s, uint32_t option, int level, int name)
 
 	if (option == XTS_OPT_CONGESTION) {
 		len = sizeof(cmd.name);
-		if (getsockopt(s->fd, level, name, cmd.name, &len))
+		if (shadow_get(s, level, name, cmd.name, &len))
 			return;
 	} else {
-		if (getsockopt(s->fd, level, name, &v, &len))
+		if (shadow_get(s, level, name, &v, &len))
 			return;
 		memcpy(&v32, &v, sizeof(v32));
 		if (len == sizeof(v32))
@@ -316,7 +346,7 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 		if (option != XTS_OPT_NODELAY)
 			atomic_store(&sock->tuned, true);
 	}
-	if (setsockopt(sock->fd, level, name, val, len))
+	if (shadow_set(sock, level, name, val, len))
 		return -1;
 	if (len >= sizeof(v))
 		memcpy(&v, val, sizeof(v));
@@ -368,6 +398,8 @@ static int unacked(struct xsock *s)
 		err = xctx_wait(c, end);
 		pthread_mutex_unlock(&c->lock);
 		c = lock_offloaded(s); /* moved or closed meanwhile? */
+		if (!c && xsock_phase(s) == XPHASE_KERNEL)
+			return -1;
 	}
 	return n;
 }
@@ -406,17 +438,17 @@ int xts_ioctl(int s, unsigned long request, ...)
 	if (!sock)
 		return -1;
 	if (request == FIONBIO) {
-		if (ioctl(sock->fd, request, arg))
+		if (shadow_ioctl(sock, request, arg))
 			return -1;
 		atomic_store(&sock->nonblock, *(const int *)arg != 0);
 		return 0;
 	}
 	if (request != FIONREAD && request != SIOCOUTQ &&
 	    request != SIOCOUTQNSD && request != SIOCATMARK)
-		return ioctl(sock->fd, request, arg);
+		return shadow_ioctl(sock, request, arg);
 	n = queued(sock, request);
 	if (n < 0)
-		return ioctl(sock->fd, request, arg);
+		return shadow_ioctl(sock, request, arg);
 	*(int *)arg = n;
 	return 0;
 }
@@ -436,7 +468,8 @@ int xts_fcntl(int s, int cmd, ...)
 	/* A copy of the descriptor would bypass the library. */
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
 		return xts_result(-EINVAL);
-	ret = fcntl(sock->fd, cmd, arg);
+	ret = fcntl(xsock_fd_hold(sock), cmd, arg);
+	xsock_fd_drop(sock);
 	if (ret >= 0 && cmd == F_SETFL)
 		atomic_store(&sock->nonblock, (arg & O_NONBLOCK) != 0);
 	return ret;
@@ -445,13 +478,23 @@ int xts_fcntl(int s, int cmd, ...)
 int xts_getsockname(int s, struct sockaddr *addr, socklen_t *len)
 {
 	struct xsock *sock = xsock_get(s);
+	int rc;
 
-	return sock ? getsockname(sock->fd, addr, len) : -1;
+	if (!sock)
+		return -1;
+	rc = getsockname(xsock_fd_hold(sock), addr, len);
+	xsock_fd_drop(sock);
+	return rc;
 }
 
 int xts_getpeername(int s, struct sockaddr *addr, socklen_t *len)
 {
 	struct xsock *sock = xsock_get(s);
+	int rc;
 
-	return sock ? getpeername(sock->fd, addr, len) : -1;
+	if (!sock)
+		return -1;
+	rc = getpeername(xsock_fd_hold(sock), addr, len);
+	xsock_fd_drop(sock);
+	return rc;
 }

@@ -211,6 +211,8 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		return asking && reply_declined(c, s, r);
 	case XTS_REPLY_INFO:
 		return phase == XPHASE_CLOSING || reply_info(c, s, r);
+	case XTS_REPLY_HANDED:
+		return xleave_reply(c, s, r);
 	case XTS_REPLY_MOVED:
 		s->moved = true;
 		return phase != XPHASE_ASKING;
@@ -235,6 +237,10 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		return s->gone;
 	if (!reply_recv(c, s, r))
 		return false;
+	if (r->flags & XTS_F_LEAVE && phase == XPHASE_OFFLOADED)
+		xleave_begin(c, s);
+	else if (r->flags & XTS_F_LEAVE)
+		s->leave_later = phase == XPHASE_MOVING;
 	if (r->flags & (XTS_F_RESET | XTS_F_CLOSED))
 		xctx_end_flow(c, s, r->err ? (int)r->err : ECONNRESET);
 	if (phase == XPHASE_ASKING)
@@ -257,7 +263,7 @@ static inline enum taken take_reply(struct xctx *c, const struct xts_reply *r)
 			       ? TAKEN_NOT
 			       : TAKEN;
 	if (r->type == XTS_REPLY_RECV &&
-	    !(r->flags & (XTS_F_RESET | XTS_F_CLOSED)) &&
+	    !(r->flags & (XTS_F_RESET | XTS_F_CLOSED | XTS_F_LEAVE)) &&
 	    xsock_phase(s) == XPHASE_OFFLOADED && !s->gone)
 		ok = reply_recv(c, s, r);
 	else
@@ -308,6 +314,9 @@ bool xctx_drain(struct xctx *c)
 	if (__builtin_expect(atomic_load_explicit(&c->session->lost,
 						  memory_order_relaxed),
 			     0)) {
+		/* It may have said something at its end. */
+		for (i = 0; i < cores; i++)
+			drain_ring(c, &c->ring[i]);
 		xctx_detach(c);
 		any = true;
 	}

@@ -41,7 +41,8 @@
 #define RETRY_MS 100u
 #define CHECK_NS 1000000u /* a service that ended is noticed this late */
 #define ANSWER_MS 5000	  /* the service has this long to answer */
-#define SEND_TRIES 1000	  /* of a millisecond each */
+#define ANSWER_LOOK_MS 2
+#define SEND_TRIES 1000 /* of a millisecond each */
 #define MAX_FDS (1 + XTS_MAX_CORES)
 
 static struct {
@@ -62,6 +63,32 @@ static struct {
 
 static __thread struct xctx *thread_ctx; /* the thread's own */
 static __thread struct xctx *polled_ctx; /* the one it last polled */
+
+static void close_all(const int *fds, uint32_t n)
+{
+	while (n)
+		close(fds[--n]);
+}
+
+struct xhanded {
+	struct xhanded *next;
+	uint64_t cookie;
+	int fd;
+};
+
+static void inbox_clear(struct xinbox *in)
+{
+	struct xhanded *h;
+
+	while ((h = in->handed)) {
+		in->handed = h->next;
+		close(h->fd);
+		free(h);
+	}
+	if (in->answered)
+		close_all(in->answer_fds, in->n_answer_fds);
+	in->answered = false;
+}
 
 /* ---- process-wide settings ---------------------------------------------- */
 
@@ -95,6 +122,7 @@ static void fork_child(void)
 	}
 	if (svc.current) {
 		close(svc.current->control_fd);
+		inbox_clear(&svc.current->inbox);
 		free(svc.current);
 		svc.current = NULL;
 	}
@@ -148,6 +176,7 @@ void xsvc_put(struct xsession *ss)
 	if (atomic_fetch_sub(&ss->refs, 1) != 1)
 		return;
 	close(ss->control_fd);
+	inbox_clear(&ss->inbox);
 	if (ss->mem)
 		munmap(ss->mem, ss->mem_size);
 	free(ss);
@@ -187,21 +216,9 @@ static int control_send(struct xsession *ss, const struct xts_ctl_msg *m,
 	return -errno;
 }
 
-static bool control_wait(struct xsession *ss)
-{
-	uint64_t end = xclock_ns() + ANSWER_MS * 1000000ull, now;
-	struct pollfd p = {.fd = ss->control_fd, .events = POLLIN};
-	int n;
-
-	do {
-		now = xclock_ns();
-		n = now < end ? poll(&p, 1, (int)((end - now) / 1000000)) : 0;
-	} while (n < 0 && errno == EINTR);
-	return n > 0;
-}
-
-/* One message and its descriptors, *n_fds of them: all of them the caller's. */
-static int control_recv(struct xsession *ss, struct xts_ctl_msg *m, int *fds,
+/* One message and its descriptors, *n_fds of them: all of them the caller's.
+ * Does not wait. */
+static int control_read(struct xsession *ss, struct xts_ctl_msg *m, int *fds,
 			uint32_t *n_fds)
 {
 	struct iovec iov = {m, sizeof(*m)};
@@ -217,8 +234,6 @@ static int control_recv(struct xsession *ss, struct xts_ctl_msg *m, int *fds,
 	ssize_t n;
 
 	*n_fds = 0;
-	if (!control_wait(ss))
-		return -ETIMEDOUT;
 	n = recvmsg(ss->control_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n <= 0)
 		return n ? -errno : -ECONNRESET;
@@ -233,10 +248,96 @@ static int control_recv(struct xsession *ss, struct xts_ctl_msg *m, int *fds,
 		       : -EPROTO;
 }
 
-static void close_all(const int *fds, uint32_t n)
+/* Takes one message into the inbox, whose lock is held. One that finds no
+ * place there is nonsense: an answer to nothing, or no kernel socket. */
+static int control_take(struct xsession *ss)
 {
-	while (n)
-		close(fds[--n]);
+	struct xinbox *in = &ss->inbox;
+	int fds[MAX_FDS] = {-1}, err;
+	struct xhanded *h = NULL;
+	struct xts_ctl_msg m;
+	uint32_t n_fds;
+
+	err = control_read(ss, &m, fds, &n_fds);
+	if (!err && m.type != XTS_CTL_HANDED && !in->answered) {
+		in->answer = m;
+		in->n_answer_fds = n_fds;
+		memcpy(in->answer_fds, fds, sizeof(fds));
+		in->answered = true;
+		return 0;
+	}
+	if (!err && m.type == XTS_CTL_HANDED && n_fds == 1)
+		h = malloc(sizeof(*h));
+	if (h) {
+		*h = (struct xhanded){in->handed, m.cookie, fds[0]};
+		in->handed = h;
+		return 0;
+	}
+	close_all(fds, n_fds);
+	return err ? err : -EPROTO;
+}
+
+/* The answer to what was sent last; svc.lock held. Another thread may take it
+ * for us (xsvc_handed()), so we look often. */
+static int control_recv(struct xsession *ss, struct xts_ctl_msg *m, int *fds,
+			uint32_t *n_fds)
+{
+	uint64_t end = xclock_ns() + ANSWER_MS * 1000000ull;
+	struct pollfd p = {.fd = ss->control_fd, .events = POLLIN};
+	struct xinbox *in = &ss->inbox;
+	int err = -EAGAIN;
+
+	*n_fds = 0;
+	while (err == -EAGAIN) {
+		pthread_mutex_lock(&in->lock);
+		do
+			err = in->answered ? 0 : control_take(ss);
+		while (!err && !in->answered);
+		if (!err) {
+			*m = in->answer;
+			*n_fds = in->n_answer_fds;
+			memcpy(fds, in->answer_fds, sizeof(in->answer_fds));
+			in->answered = false;
+		}
+		pthread_mutex_unlock(&in->lock);
+		if (err == -EINTR)
+			err = -EAGAIN;
+		if (err == -EAGAIN && xclock_ns() >= end)
+			return -ETIMEDOUT;
+		if (err == -EAGAIN)
+			poll(&p, 1, ANSWER_LOOK_MS);
+	}
+	return err;
+}
+
+static int inbox_find(struct xinbox *in, uint64_t cookie)
+{
+	struct xhanded **p, *h;
+	int fd = -1;
+
+	for (p = &in->handed; *p; p = &(*p)->next) {
+		if ((*p)->cookie != cookie)
+			continue;
+		h = *p;
+		*p = h->next;
+		fd = h->fd;
+		free(h);
+		break;
+	}
+	return fd;
+}
+
+int xsvc_handed(struct xsession *ss, uint64_t cookie)
+{
+	int fd, err;
+
+	pthread_mutex_lock(&ss->inbox.lock);
+	do
+		err = control_take(ss);
+	while (!err || err == -EINTR);
+	fd = inbox_find(&ss->inbox, cookie);
+	pthread_mutex_unlock(&ss->inbox.lock);
+	return fd;
 }
 
 /* ---- session ------------------------------------------------------------ */
@@ -332,6 +433,7 @@ static enum xts_reason session_open(void)
 	if (!ss)
 		return XTS_REASON_NO_MEMORY;
 	atomic_store(&ss->refs, 1);
+	pthread_mutex_init(&ss->inbox.lock, NULL);
 	ss->control_fd = control_connect();
 	if (ss->control_fd >= 0)
 		why = session_greet(ss);
@@ -444,7 +546,7 @@ enum xts_reason xsvc_attach(struct xctx *c)
 		return why;
 	pthread_mutex_lock(&c->lock);
 	if (c->session && c->session != svc.current && !c->detached)
-		xctx_detach(c);
+		xctx_drain(c); /* detaches: that one is lost */
 	has = c->session;
 	pthread_mutex_unlock(&c->lock);
 	if (has == svc.current)
@@ -692,4 +794,54 @@ bool xsvc_move(struct xsock *s, struct xctx *to)
 	}
 	pthread_mutex_unlock(&svc.lock);
 	return ok;
+}
+
+void xsvc_handover(struct xctx *c, const struct xsock *s)
+{
+	struct xts_ctl_msg m = {.type = XTS_CTL_HANDOVER,
+				.version = XTS_PROTO_VERSION,
+				.ctx = c->number,
+				.cookie = xsock_cookie(s),
+				.flow = s->flow,
+				.flow_gen = s->flow_gen,
+				.core = s->core};
+
+	/* If it can't be sent, the session ends. */
+	if (control_send(c->session, &m, s->foreign ? s->fd : -1))
+		xsvc_lose(c->session);
+}
+
+/* What of the flow the parent knew is the parent's. */
+static void claim_begin(struct xsock *s, struct xctx *c)
+{
+	s->rx_mem = s->tx_mem = NULL;
+	s->rx_size = s->tx_size = s->tx_grow = 0;
+	s->rx_avail = s->rx_credits = s->tx_used = s->tx_unsent = 0;
+	s->cmd_flags = s->flow = s->flow_gen = s->core = 0;
+	s->urg = 0;
+	s->gone = false;
+	s->foreign = true;
+	s->leave_err = 0;
+	s->leaving = XLEAVE_ASKED;
+	xctx_join(c, s);
+	xsvc_handover(c, s);
+}
+
+int xsvc_claim(struct xsock *s, struct xctx *c)
+{
+	uint32_t phase = XPHASE_FORKED;
+	int err = 0;
+
+	pthread_mutex_lock(&svc.lock);
+	if (xsvc_attach(c))
+		err = -ENOTCONN;
+	pthread_mutex_lock(&c->lock);
+	if (!err &&
+	    !atomic_compare_exchange_strong(&s->phase, &phase, XPHASE_LEAVING))
+		err = 1;
+	if (!err)
+		claim_begin(s, c);
+	pthread_mutex_unlock(&c->lock);
+	pthread_mutex_unlock(&svc.lock);
+	return err;
 }

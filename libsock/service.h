@@ -11,6 +11,17 @@
 
 #include "libsock/ctx.h"
 
+/* What was read from the control socket for somebody else. */
+struct xinbox {
+	pthread_mutex_t
+		lock; /* whoever reads holds it; the last in any order */
+	struct xhanded *handed; /* XTS_CTL_HANDED */
+	struct xts_ctl_msg answer;
+	int answer_fds[1 + XTS_MAX_CORES];
+	uint32_t n_answer_fds;
+	bool answered;
+};
+
 struct xsession {
 	int control_fd;
 	uint8_t *mem;
@@ -20,6 +31,7 @@ struct xsession {
 	bool keeps; /* XTS_F_KEEPS */
 	_Atomic bool lost;
 	_Atomic uint32_t refs; /* attached contexts, and one while current */
+	struct xinbox inbox;
 };
 
 /* XTS_DISABLE is set */
@@ -28,6 +40,12 @@ bool xsvc_disabled(void);
 void xsvc_ask(struct xsock *s, struct xctx *c);
 /* The control message of a move; false: the service is gone. */
 bool xsvc_move(struct xsock *s, struct xctx *to);
+/* Lock of s->ctx held: XTS_CTL_HANDOVER. */
+void xsvc_handover(struct xctx *c, const struct xsock *s);
+/* The kernel socket that the service sent for a cookie, -1: none. */
+int xsvc_handed(struct xsession *ss, uint64_t cookie);
+/* FORKED -> LEAVING, joins c; 0 or -errno. */
+int xsvc_claim(struct xsock *s, struct xctx *c);
 /* The buffers of a connection that was reset may be used again; lock of a
  * context of the session held. */
 void xsvc_release_buffers(struct xsession *ss, uint64_t cookie);

@@ -45,6 +45,7 @@ static struct {
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 _Atomic(struct xsock *) xsock_chunk[XSOCK_CHUNKS];
+bool xsock_child_keeps;
 
 int xts_result(int ret)
 {
@@ -93,7 +94,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
 	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
-	s->asked = false;
+	s->asked = s->foreign = s->leave_later = false;
+	s->leaving = XLEAVE_NOT;
 	s->info = NULL;
 	s->ep_events = s->ep_flags = 0;
 	s->ep_where = XWHERE_NONE;
@@ -196,8 +198,11 @@ void xsock_table_child(void)
 		case XPHASE_ASKING:
 		case XPHASE_OFFLOADED:
 		case XPHASE_MOVING:
+		case XPHASE_LEAVING:
+			s->leaving = XLEAVE_NOT;
+			atomic_store(&s->kernel_calls, 0);
 			/* A lent one is the program's to close. */
-			if (!s->lent) {
+			if (!s->lent && !xsock_child_keeps) {
 				close(s->fd);
 				s->fd = -1;
 			}
@@ -350,7 +355,7 @@ int xsock_engage_state(struct xsock *s, bool blocking, int state)
 	return 0;
 }
 
-/* ASKING or MOVING: waits for the end of it. 0: look again. */
+/* ASKING, MOVING, LEAVING: waits for the end of it. 0: look again. */
 static int await_decision(struct xsock *s, uint64_t deadline_ns)
 {
 	struct xctx *c = xsock_lock(s);
@@ -364,8 +369,7 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 	}
 	xctx_drain(c);
 	phase = xsock_phase(s);
-	if (gen == atomic_load(&s->gen) &&
-	    (phase == XPHASE_ASKING || phase == XPHASE_MOVING)) {
+	if (gen == atomic_load(&s->gen) && xphase_passes(phase)) {
 		err = deadline_ns ? xctx_wait(c, deadline_ns) : -EAGAIN;
 		yield = !deadline_ns && xctx_shares_cpu(c);
 	}
@@ -381,8 +385,19 @@ void xsock_await(struct xsock *s, uint64_t deadline_ns)
 
 	do
 		phase = xsock_phase(s);
-	while ((phase == XPHASE_ASKING || phase == XPHASE_MOVING) &&
+	while (xphase_passes(phase) &&
 	       await_decision(s, deadline_ns) != -EAGAIN);
+}
+
+int xsock_fd_hold(struct xsock *s)
+{
+	for (;;) {
+		atomic_fetch_add(&s->kernel_calls, 1);
+		if (xsock_phase(s) != XPHASE_LEAVING)
+			return s->fd;
+		xsock_fd_drop(s);
+		await_decision(s, UINT64_MAX);
+	}
 }
 
 struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
@@ -409,6 +424,7 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
 			break;
 		case XPHASE_ASKING:
 		case XPHASE_MOVING:
+		case XPHASE_LEAVING:
 			*how = await_decision(s, deadline_ns);
 			break;
 		case XPHASE_NEW:
@@ -656,7 +672,7 @@ static bool close_user(struct xsock *s)
 		return false;
 	}
 	phase = xsock_phase(s);
-	if (phase == XPHASE_MOVING) {
+	if (phase == XPHASE_MOVING || phase == XPHASE_LEAVING) {
 		xctx_wait(c, UINT64_MAX);
 		pthread_mutex_unlock(&c->lock);
 		return false;

@@ -15,6 +15,7 @@
  *   ASKING     the service decides; data calls wait
  *   OFFLOADED  data are in shared memory, ctx is set
  *   MOVING     on its way to another context; data calls wait
+ *   LEAVING    on its way to a kernel socket (leave.c); all calls wait
  *   CLOSING    closed by the program; waits for the service's last reply
  *   FORKED     was offloaded when the process forked, seen from the child; or
  *              (lent ones) another process that holds it has offloaded it
@@ -27,7 +28,9 @@
  * is while a call of another thread is inside the kernel on it: that thread
  * would sleep there for ever. So a call that goes to the kernel in phase NEW is
  * counted (kernel_calls) before it looks at the phase for the last time, and
- * whoever asks looks at the count after the change of phase.
+ * whoever asks looks at the count after the change of phase. Calls that use the
+ * shadow's descriptor for anything but data are counted, too, in every phase,
+ * so that none is under way while a socket leaves.
  */
 #ifndef LIBSOCK_SOCK_H
 #define LIBSOCK_SOCK_H
@@ -56,8 +59,16 @@ enum xphase {
 	XPHASE_ASKING,
 	XPHASE_OFFLOADED,
 	XPHASE_MOVING,
+	XPHASE_LEAVING,
 	XPHASE_CLOSING,
 	XPHASE_FORKED,
+};
+
+/* LEAVING: how far. */
+enum xleave {
+	XLEAVE_NOT,
+	XLEAVE_TELLING, /* the rest of the commands goes into the ring */
+	XLEAVE_ASKED,	/* the service has XTS_CTL_HANDOVER */
 };
 
 /* Where a socket's registration in a polling context is kept. */
@@ -130,10 +141,14 @@ struct xsock {
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
 	uint32_t tx_grow;  /* ... with this size, 0: nowhere */
 	bool shut_rd, shut_wr;
-	bool nospace; /* a writer found the buffer full: tell it of room */
-	bool moved;   /* MOVING: the old ring is read out */
-	bool kept;    /* reset, the service keeps the buffers for us */
-	bool asked;   /* XTS_F_CREDITS waits for its answer */
+	bool nospace;	  /* a writer found the buffer full: tell it of room */
+	bool moved;	  /* MOVING: the old ring is read out */
+	bool kept;	  /* reset, the service keeps the buffers for us */
+	bool asked;	  /* XTS_F_CREDITS waits for its answer */
+	bool foreign;	  /* LEAVING from FORKED: the flow is not ours */
+	bool leave_later; /* MOVING: the service asked for it meanwhile */
+	enum xleave leaving;
+	int leave_err;	       /* why it did not leave; errno */
 	struct xts_info *info; /* who waits for XTS_REPLY_INFO wants it here */
 	uint32_t info_parts;   /* of it that have come */
 	TAILQ_ENTRY(xsock) ctx_link;
@@ -219,6 +234,22 @@ bool xsock_waits(const struct xsock *s);
 void xsock_put_off(struct xsock *s);
 /* Linux has no data for it: a good time to ask. */
 void xsock_drained(struct xsock *s);
+/* ASKING, MOVING, LEAVING: it soon is something else. */
+static inline bool xphase_passes(uint32_t phase)
+{
+	return phase == XPHASE_ASKING || phase == XPHASE_MOVING ||
+	       phase == XPHASE_LEAVING;
+}
+/* The shadow's descriptor, which stays what it is until xsock_fd_drop(). No
+ * context's lock may be held, or be taken meanwhile. */
+int xsock_fd_hold(struct xsock *s);
+static inline void xsock_fd_drop(struct xsock *s)
+{
+	atomic_fetch_sub(&s->kernel_calls, 1);
+}
+/* A child of fork() keeps its copies of the shadows of connections that its
+ * parent has offloaded, and may xts_handover() them. */
+extern bool xsock_child_keeps;
 /* OFFLOADED: ctx locked and returned. Otherwise NULL and in *how: XROUTE_KERNEL
  * or XROUTE_COUNTED, use the kernel, in the second case followed by
  * xsock_kernel_done(); or -errno. deadline_ns 0: don't wait while the service

@@ -96,6 +96,32 @@ int xts_import(int fd);
 int xts_shadow_fd(int s);
 
 /*
+ * xts_handover() - make the connection of s a kernel socket's again, for good
+ *
+ * An offloaded connection leaves the service with all its state; the peer
+ * notices nothing. Nothing that was received or sent is lost, doubled or out of
+ * order. s keeps its number, xts_shadow_fd() says the same descriptor as before
+ * (with its FD_CLOEXEC and the socket's options), which may now be used like
+ * any other; polling contexts go on to report s, and report what is ready once
+ * more. A socket that was not offloaded will not be; one that is the kernel's
+ * already stays so.
+ *
+ * Waits until it is done, usually well below a millisecond, whatever s's
+ * blocking mode; a signal does not interrupt it. Any thread may call it; calls
+ * of other threads on s wait meanwhile (those that may not: EAGAIN) and then go
+ * on in the kernel. Other descriptors of the kernel socket (dup(2), copies in
+ * other processes) are not replaced: they see ECONNABORTED.
+ *
+ * 0, or -1 with errno; then s is as before:
+ *   EBADF      not an open socket
+ *   ENOTCONN   the connection is over: reset, or ended in both directions
+ *   EBUSY      urgent data (MSG_OOB) wait to be read, or to be acknowledged
+ *   ECONNRESET it failed in the middle, or the service ended: s is reset
+ *   others     as of socket(2) and bind(2): no kernel socket could be made
+ */
+int xts_handover(int s);
+
+/*
  * xts_offload_reason() - why s is not offloaded
  * Returns 0 if s is offloaded, a positive number (an enum xts_reason of
  * xts_proto.h) if not, -1 with EBADF. xts_reason_text() says it for people; the

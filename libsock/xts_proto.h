@@ -45,6 +45,17 @@
  * page a direction). Receive credits are bytes the program has consumed,
  * transmit credits are bytes that the peer has acknowledged.
  *
+ * Leaving. A connection goes back to Linux at the program's wish, or at the
+ * service's, which asks for it by XTS_F_LEAVE. The program stops to read and to
+ * write, puts all that it has to tell into the command ring, consumed bytes
+ * above all, and sends XTS_CTL_HANDOVER. The core takes these commands first;
+ * so the service knows exactly which bytes the program has not had, and gives
+ * them to a new kernel socket, with those that the peer has yet to acknowledge
+ * or to get. The socket comes by the control socket (XTS_CTL_HANDED), which
+ * XTS_REPLY_HANDED tells of: the buffers are the service's from then on, and
+ * replies that came before say nothing any more. With an errno in it
+ * everything is as before.
+ *
  * Growth. Buffers begin small. For a connection whose window needs more the
  * service moves the receive buffer to a large area (GROWN: buf_size is its new
  * size). Each byte keeps its offset, save those that lay in front of off, the
@@ -95,6 +106,7 @@
 #define XTS_F_MORE 0x200u /* cmd: more data follow soon (MSG_MORE) */
 /* cmd: the last byte of these data is urgent (MSG_OOB); URGENT: a new one */
 #define XTS_F_URGENT 0x800u
+#define XTS_F_LEAVE 0x1000u /* reply: please send XTS_CTL_HANDOVER */
 
 enum xts_cmd_type {
 	XTS_CMD_NONE = 0,
@@ -158,6 +170,10 @@ enum xts_reply_type {
 	 * which, err is 0 or the byte itself with XTS_URGENT_HAS. It is in the
 	 * receive buffer too, when all before it is. */
 	XTS_REPLY_URGENT = 7,
+	/* Answer to XTS_CTL_HANDOVER. err 0: the kernel socket waits in the
+	 * control socket, the flow is no more. Otherwise an errno: the service
+	 * goes on to carry the connection. */
+	XTS_REPLY_HANDED = 8,
 };
 #define XTS_URGENT_HAS 0x100u
 
@@ -264,6 +280,11 @@ enum xts_ctl_type {
 	 * are the service's as soon as it resets, and what the program had
 	 * not read is lost. */
 	XTS_CTL_RELEASE = 9,
+	/* Program: make the connection a kernel socket's. Answered on a reply
+	 * ring of its context. */
+	XTS_CTL_HANDOVER = 10,
+	/* Service, at any time; fd: the new kernel socket. */
+	XTS_CTL_HANDED = 11,
 };
 
 /* Every control message, both ways, is one of these; unused fields are 0. */
@@ -272,14 +293,15 @@ struct xts_ctl_msg {
 	uint32_t version;  /* XTS_PROTO_VERSION */
 	uint32_t err;	   /* REFUSED, CTX: errno, 0 for success */
 	uint32_t ctx;	   /* CTX*, OFFLOAD, MOVE (target): context number */
-	uint64_t cookie;   /* OFFLOAD, MOVE, RELEASE: name of the socket */
+	uint64_t cookie;   /* OFFLOAD, MOVE, RELEASE, HANDOVER, HANDED: name of
+			    * the socket */
 	uint32_t cores;	   /* WELCOME: fast-path cores */
 	uint32_t buf_size; /* WELCOME: of each connection buffer */
 	uint64_t mem_size; /* WELCOME: bytes of the memory */
 	uint64_t ctx_off;  /* CTX: offset of its struct xts_ctx_area */
-	uint32_t flow;	   /* MOVE */
-	uint32_t flow_gen; /* MOVE */
-	uint32_t core;	   /* MOVE: the flow's core */
+	uint32_t flow;	   /* MOVE, HANDOVER */
+	uint32_t flow_gen; /* MOVE, HANDOVER */
+	uint32_t core;	   /* MOVE, HANDOVER: the flow's core */
 	uint32_t flags;	   /* OFFLOAD: XTS_F_NODELAY, XTS_F_TUNED; WELCOME:
 			    * XTS_F_KEEPS */
 };
@@ -310,7 +332,8 @@ static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 	X(DISABLED, "switched off by XTS_DISABLE in the environment")          \
 	X(URGENT, "the kernel holds urgent data")                              \
 	X(POLICY, "a rule of tas-run's leaves it with Linux")                  \
-	X(SHARED, "it is used in a way that only Linux serves")
+	X(SHARED, "it is used in a way that only Linux serves")                \
+	X(HANDED_OVER, "it was handed over to the kernel")
 
 enum xts_reason {
 #define X(name, text) XTS_REASON_##name,

@@ -17,6 +17,8 @@ void bridge_from_wire(struct daemon *d, unsigned int core,
 void bridge_drain(struct daemon *d);
 /* Give Linux a frame, and take its answer. */
 void bridge_to_linux(struct daemon *d, const void *frame, uint32_t len);
+/* The same; its answer waits in the TAP. */
+void bridge_show_linux(struct daemon *d, const void *frame, uint32_t len);
 void bridge_to_wire(struct daemon *d, unsigned int core, const void *frame,
 		    uint32_t len);
 /* A SYN of Linux's that was kept while the connection before it ended. */

@@ -134,6 +134,16 @@ static void note_clock(struct cache_entry *e, uint32_t ts_offset, bool syn)
 	e->ts_seen = true;
 }
 
+void cache_enter(struct cache *c, const struct cache_entry *e)
+{
+	struct cache_entry *to = cache_find(c, &e->key);
+
+	if (!to)
+		to = make_room(c, &e->key);
+	*to = *e;
+	to->used = ++c->clock;
+}
+
 struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
 				const struct frame *f, unsigned int core,
 				uint32_t now_ms)

@@ -41,6 +41,8 @@ void cache_destroy(struct cache *c);
 struct cache_entry *cache_learn(struct cache *c, const struct conn_key *key,
 				const struct frame *f, unsigned int core,
 				uint32_t now_ms);
+/* Remember what is in @e, but for when it is used. */
+void cache_enter(struct cache *c, const struct cache_entry *e);
 /* Remember the core and timestamp of a segment of the peer's. */
 void cache_hear(struct cache_entry *e, const struct frame *f,
 		unsigned int core);

@@ -12,6 +12,7 @@
  *   time-out, RST...    removed, and the program is told the socket's error
  *   time-out of ours    REMOVED(TIMEOUT): as abort
  *   program died        FP_CMD_CLOSE: as its close()
+ *   hand-over           REMOVED(FROZEN): see handover.c
  * A program that is told of a reset may still read what had arrived: the
  * buffers are its own until it releases them (kept.h). What is left then is a
  * struct remnant, which translates for as long as Linux has the connection
@@ -27,6 +28,7 @@
 #include "slowpath/closing.h"
 #include "slowpath/program.h"
 #include "slowpath/bridge.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
@@ -115,13 +117,15 @@ void closing_removed(struct daemon *d, unsigned int core,
 
 	if (!c)
 		return;
-	syn_in = c->syn_in;
-	syn_out = c->syn_out;
-	c->syn_in = c->syn_out = NULL;
 	d->cores[core].by_flow[c->flow.index] = NULL;
 	d->cores[core].flows--;
 	count_removed(d, m->how);
 	closing_unwatch(d, c);
+	if (m->how == FP_REMOVED_FROZEN && handover_frozen(d, c))
+		return;
+	syn_in = c->syn_in;
+	syn_out = c->syn_out;
+	c->syn_in = c->syn_out = NULL;
 	c->fin_in |= m->view.rcv_fin;
 	l = remnant_new(d, c, &m->view);
 	if (l)
@@ -180,9 +184,7 @@ void closing_unwatch(struct daemon *d, const struct conn *c)
 	epoll_ctl(d->shadow_epoll, EPOLL_CTL_DEL, c->fd, NULL);
 }
 
-/* Has Linux done with the connection, but for a TIME_WAIT that has left the
- * socket behind? */
-static bool is_over(const struct conn *c)
+bool closing_is_over(const struct conn *c)
 {
 	struct tcp_info ti;
 	socklen_t len = sizeof(ti);
@@ -191,8 +193,7 @@ static bool is_over(const struct conn *c)
 	       ti.tcpi_state == TCP_CLOSE;
 }
 
-/* Why it is over. ESHUTDOWN: both sides' FIN went through Linux. */
-static uint32_t over_error(const struct conn *c)
+uint32_t closing_over_error(const struct conn *c)
 {
 	socklen_t len = sizeof(int);
 	int so = 0;
@@ -203,13 +204,13 @@ static uint32_t over_error(const struct conn *c)
 	return c->fin_in && c->fin_out ? ESHUTDOWN : ECONNRESET;
 }
 
-static void shadow_event(struct daemon *d, struct conn *c)
+void closing_look(struct daemon *d, struct conn *c)
 {
 	uint32_t err;
 
-	if (c->phase != CONN_LIVE || !is_over(c))
+	if (c->phase != CONN_LIVE || !closing_is_over(c))
 		return;
-	err = over_error(c);
+	err = closing_over_error(c);
 	/* Linux has nothing left to do, the program has still to close. */
 	if (err != ESHUTDOWN)
 		closing_remove(d, c, CONN_WHY_LINUX, err);
@@ -220,13 +221,13 @@ bool closing_renew(struct daemon *d, struct conn *c, const struct frame *syn,
 {
 	struct held_frame **kept = out ? &c->syn_out : &c->syn_in;
 
-	if (!is_over(c))
+	if (!closing_is_over(c))
 		return false;
 	free(*kept); /* the peer asked again */
 	*kept = held_copy(syn->data, syn->len);
 	d->count.renewed++;
 	if (c->phase == CONN_LIVE)
-		closing_remove(d, c, CONN_WHY_LINUX, over_error(c));
+		closing_remove(d, c, CONN_WHY_LINUX, closing_over_error(c));
 	return true;
 }
 
@@ -238,6 +239,6 @@ void closing_shadow_events(struct daemon *d)
 	do {
 		n = epoll_wait(d->shadow_epoll, ev, SHADOW_BATCH, 0);
 		for (int i = 0; i < n; i++)
-			shadow_event(d, ev[i].data.ptr);
+			closing_look(d, ev[i].data.ptr);
 	} while (n == SHADOW_BATCH);
 }

@@ -28,6 +28,12 @@ void closing_program_gone(struct daemon *d, struct conn *c, bool reset);
 void closing_watch(struct daemon *d, struct conn *c);
 void closing_unwatch(struct daemon *d, const struct conn *c);
 void closing_shadow_events(struct daemon *d);
+/* Has Linux done with the connection, but for a TIME_WAIT that has left the
+ * socket behind? Why: ESHUTDOWN: both sides' FIN went through Linux. */
+bool closing_is_over(const struct conn *c);
+uint32_t closing_over_error(const struct conn *c);
+/* The same as if the shadow socket had an event. */
+void closing_look(struct daemon *d, struct conn *c);
 uint32_t closing_socket_error(int fd); /* ECONNRESET if it tells none */
 
 #endif

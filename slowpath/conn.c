@@ -18,10 +18,12 @@
  */
 #include "slowpath/conn.h"
 #include "slowpath/program.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/refresh.h"
 #include "slowpath/snapshot.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -43,7 +45,7 @@ static const uint8_t steps[] = {
 	[CONN_HOLD] = 1 << CONN_INSTALLING | 1 << CONN_GONE,
 	[CONN_INSTALLING] = 1 << CONN_LIVE | 1 << CONN_GONE,
 	[CONN_LIVE] = 1 << CONN_REMOVING | 1 << CONN_GONE,
-	[CONN_REMOVING] = 1 << CONN_GONE,
+	[CONN_REMOVING] = 1 << CONN_LIVE | 1 << CONN_GONE,
 	[CONN_GONE] = 0,
 };
 
@@ -79,6 +81,7 @@ struct conn *conn_new(struct daemon *d, struct program *program, uint32_t ctx,
 		return NULL;
 	c->key = *key;
 	c->fd = fd;
+	c->fresh = -1;
 	c->program = program;
 	c->ctx = (uint16_t)ctx;
 	c->slot = SLOTS_NONE;
@@ -101,6 +104,7 @@ static void free_held(struct held_frame **list)
 
 void conn_free(struct daemon *d, struct conn *c)
 {
+	handover_refuse(d, c, -ENOTCONN);
 	conn_set_phase(c, CONN_GONE);
 	refresh_stop(d, c);
 	HASH_DELETE(hh, d->conns, c);
@@ -111,6 +115,9 @@ void conn_free(struct daemon *d, struct conn *c)
 		program_slot_give(c->program, c->slot);
 	if (c->fd >= 0)
 		close(c->fd);
+	if (c->fresh >= 0)
+		close(c->fresh);
+	free(c->frozen);
 	free_held(&c->held);
 	free(c->rst);
 	free(c->syn_in);

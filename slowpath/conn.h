@@ -26,9 +26,10 @@ enum conn_phase {
 
 /* Why a connection was asked to leave its core: what happens on REMOVED. */
 enum conn_why {
-	CONN_WHY_NONE,	/* the program closed it */
-	CONN_WHY_LINUX, /* Linux closed or reset its socket */
-	CONN_WHY_RESET, /* we reset it: service stops, program offended */
+	CONN_WHY_NONE,	   /* the program closed it */
+	CONN_WHY_LINUX,	   /* Linux closed or reset its socket */
+	CONN_WHY_RESET,	   /* we reset it: service stops, program offended */
+	CONN_WHY_HANDOVER, /* a kernel socket takes over */
 };
 
 /* Whether Linux is to hear of a connection that is in use, see refresh.c. */
@@ -39,6 +40,7 @@ enum conn_refresh {
 };
 
 struct program_ctx;
+struct handed;
 
 struct held_frame {
 	struct held_frame *prev, *next;
@@ -64,9 +66,12 @@ struct conn {
 	struct held_frame *rst;	 /* Linux's RST, until REMOVED */
 	/* Of a new connection of this name, until REMOVED: */
 	struct held_frame *syn_in, *syn_out; /* the peer's, Linux's */
+	struct flow_frozen *frozen; /* the core's, once it was told to leave */
+	struct handed *handed;	    /* who waits for the kernel socket */
 	struct translation t;
 	struct flow_id flow;
 	int fd;	       /* our duplicate of the shadow socket */
+	int fresh;     /* the socket that is to take over, -1: none yet */
 	uint32_t slot; /* its buffers in the program's memory */
 	uint32_t n_held;
 	uint32_t snd_mss;   /* that the path takes for all that Linux knows */
@@ -78,11 +83,14 @@ struct conn {
 	uint8_t why;	 /* enum conn_why */
 	uint8_t refresh; /* enum conn_refresh */
 	uint8_t l2[FP_L2_MAX];
+	uint8_t ttl, tos; /* of Linux's frames, as in cache.h */
+	uint32_t flow_label;
 	bool unacked;	      /* Linux still waits for ACKs of its data */
 	bool answering;	      /* Linux is answering a frame of the peer's now */
 	bool fin_in, fin_out; /* FIN passed from the peer, from Linux */
 	bool passive;	      /* the peer's FIN came before ours */
 	bool move;	      /* to ctx, asked before INSTALLED */
+	bool leave;	      /* hand-over, asked before INSTALLED */
 	bool narrow;	      /* snd_mss may grow again, see pathmtu.c */
 };
 
@@ -98,7 +106,7 @@ struct remnant {
 	bool fin_out, passive;
 	bool late; /* Linux has it no more: gone at check_at_s */
 };
-static_assert(sizeof(struct remnant) <= 144, "there are 300,000 of them");
+static_assert(sizeof(struct remnant) <= 152, "there are 300,000 of them");
 
 /* For context @ctx of its program; takes over @fd. */
 struct conn *conn_new(struct daemon *d, struct program *program, uint32_t ctx,

@@ -16,11 +16,14 @@
 #include "slowpath/control.h"
 #include "slowpath/program.h"
 #include "slowpath/closing.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/offload.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -106,8 +109,8 @@ void control_unlink(const char *name)
 /* ---- messages
  * ------------------------------------------------------------------ */
 
-static bool reply(struct program *a, const struct xts_ctl_msg *msg,
-		  const int *fds, unsigned int n_fds)
+int control_send(struct program *a, const struct xts_ctl_msg *msg,
+		 const int *fds, unsigned int n_fds)
 {
 	union {
 		struct cmsghdr head;
@@ -126,8 +129,21 @@ static bool reply(struct program *a, const struct xts_ctl_msg *msg,
 		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
 	}
-	return sendmsg(a->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) ==
-	       (ssize_t)sizeof(*msg);
+	return sendmsg(a->sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno
+								      : 0;
+}
+
+int control_unread(const struct program *a)
+{
+	int n = 0;
+
+	return ioctl(a->sock, SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
+static bool reply(struct program *a, const struct xts_ctl_msg *msg,
+		  const int *fds, unsigned int n_fds)
+{
+	return control_send(a, msg, fds, n_fds) == 0;
 }
 
 static bool refuse(struct program *a, int err)
@@ -235,6 +251,18 @@ static bool on_move(struct program *a, const struct xts_ctl_msg *in)
 	return true;
 }
 
+/* Its own by handle, anybody's by a copy of the shadow. */
+static bool on_handover(struct program *a, const struct xts_ctl_msg *in, int fd)
+{
+	const struct program_ctx *x = program_ctx_find(a, in->ctx);
+	struct conn *c = fd < 0 ? find_moving(a, in) : handover_find(a->d, fd);
+
+	if (!x || (fd < 0 && c && c->program != a))
+		return false;
+	handover_request(a->d, a, c, in);
+	return true;
+}
+
 /* false: the program has to go. A descriptor that is kept becomes -1. */
 static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 {
@@ -244,6 +272,8 @@ static bool handle(struct program *a, const struct xts_ctl_msg *in, int *fd)
 		return false;
 	if (in->type == XTS_CTL_OFFLOAD)
 		return on_offload(a, in, fd);
+	if (in->type == XTS_CTL_HANDOVER)
+		return on_handover(a, in, *fd);
 	if (*fd >= 0)
 		return false;
 	switch (in->type) {

@@ -18,7 +18,9 @@
 #include "slowpath/program.h"
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
+#include "slowpath/conntrack.h"
 #include "slowpath/control.h"
+#include "slowpath/handover.h"
 #include "slowpath/large.h"
 #include "slowpath/log.h"
 #include "slowpath/fragment.h"
@@ -184,6 +186,9 @@ static void on_event(struct daemon *d, unsigned int core,
 	case FP_EV_REMOVED:
 		closing_removed(d, core, m);
 		break;
+	case FP_EV_STAYS:
+		handover_stays(d, core, m);
+		break;
 	case FP_EV_GROW:
 		large_wanted(d, core, m);
 		break;
@@ -282,8 +287,9 @@ static void run(struct daemon *d)
 		}
 		next_ns = sooner(remnant_reclaim(d), pathmtu_check(d));
 		next_ns = sooner(next_ns, refresh_check(d));
-		if (flush_cores(d))
-			next_ns = 1000000; /* a ring was full: soon again */
+		/* A ring or a program's socket was full: soon again. */
+		if (handover_flush(d) | flush_cores(d))
+			next_ns = 1000000;
 		if (busy || d->tap_pending) {
 			d->work_ns = daemon_now_ns();
 			continue;
@@ -295,7 +301,8 @@ static void run(struct daemon *d)
 		}
 		if (!arm_cores(d))
 			continue;
-		if (d->stopping)
+		if (d->stopping &&
+		    (next_ns < 0 || next_ns > stop_timeout_ns(d)))
 			next_ns = stop_timeout_ns(d);
 		d->count.waits++;
 		loop_wait(&d->loop, next_ns);
@@ -477,6 +484,7 @@ static int open_loop(struct daemon *d)
 	d->diag_fd = snapshot_diag_open();
 	if (d->diag_fd < 0)
 		return d->diag_fd;
+	d->conntrack_fd = conntrack_open();
 	d->shadow_epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (d->shadow_epoll < 0)
 		return -errno;
@@ -520,6 +528,7 @@ static void daemon_close(struct daemon *d)
 	close_if_open(d->signal_fd);
 	close_if_open(d->shadow_epoll);
 	close_if_open(d->diag_fd);
+	close_if_open(d->conntrack_fd);
 	sysctl_close(&d->stdurg);
 	pathmtu_close(d);
 	fragments_free(d->fragments);
@@ -547,6 +556,7 @@ int daemon_run(const struct daemon_config *cfg)
 	d->cfg = cfg;
 	d->opt = cfg->opt;
 	d->diag_fd = d->shadow_epoll = d->signal_fd = d->stdurg.fd = -1;
+	d->conntrack_fd = -1;
 	pathmtu_init(d);
 	rc = open_loop(d);
 	if (rc)

@@ -35,6 +35,8 @@
 	X(offloaded, "connections offloaded")                                  \
 	X(declined, "requests for offload declined")                           \
 	X(probed, "headers learned by a probe")                                \
+	X(handed_over, "connections handed over to the kernel")                \
+	X(handover_failed, "connections lost on the way to the kernel")        \
 	X(removed_close, "offloaded connections closed by the program")        \
 	X(removed_abort, "offloaded connections aborted by the program")       \
 	X(removed_timeout, "offloaded connections timed out")                  \
@@ -110,6 +112,8 @@ struct daemon {
 	struct sysctl mtu_sysctl[PATHMTU_SYSCTLS];
 	bool cc_unknown_said;
 	struct fragments *fragments;
+	int conntrack_fd;	  /* ctnetlink, -1: none */
+	bool handing;		  /* programs have sockets to be given */
 	int route_fd;		  /* rtnetlink: routes change */
 	bool routes_changed;	  /* since the last look at all flows' MTU */
 	uint64_t mtu_check_ns;	  /* when to look at it; 0: no need */
@@ -123,7 +127,8 @@ struct daemon {
 	uint32_t buf_limit; /* bytes a buffer may grow to, 0: it may not */
 	uint64_t work_ns;   /* when there was last something to do */
 	bool stopping;
-	uint64_t stop_deadline_ns;
+	bool stop_resets; /* programs had their time to take connections */
+	uint64_t stop_ask_ns, stop_reset_ns, stop_deadline_ns;
 	struct slow_counters count;
 };
 

@@ -27,6 +27,7 @@
 #include "slowpath/offload.h"
 #include "slowpath/bridge.h"
 #include "slowpath/closing.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/pathmtu.h"
 #include "slowpath/refresh.h"
@@ -119,11 +120,15 @@ static void fill_conn(struct conn *c, const struct flow_params *p)
 	c->t = (struct translation){
 		.snd_base = p->snd_una + p->tx_len,
 		.rcv_base = p->rcv_nxt,
+		.snd_behind = p->tx_len,
 		.ts_offset = p->ts_offset,
 		.rcv_wscale = p->rcv_wscale,
 		.timestamps = p->timestamps,
 	};
 	memcpy(c->l2, p->l2, FP_L2_MAX);
+	c->ttl = p->ttl;
+	c->tos = p->tos;
+	c->flow_label = p->flow_label;
 	c->ts_recent = p->ts_recent;
 	c->snd_mss = p->snd_mss;
 	c->unacked = p->tx_len > 0;
@@ -339,8 +344,12 @@ void offload_installed(struct daemon *d, unsigned int core,
 	if (c->rst)
 		closing_remove(d, c, CONN_WHY_LINUX,
 			       closing_socket_error(c->fd));
-	else if (d->stopping)
-		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
 	else if (c->program->sock < 0)
 		closing_program_gone(d, c, c->why == CONN_WHY_RESET);
+	else if (c->leave)
+		handover_installed(d, c);
+	else if (d->stop_resets)
+		closing_remove(d, c, CONN_WHY_RESET, ECONNRESET);
+	else if (d->stopping)
+		handover_ask(d, c);
 }

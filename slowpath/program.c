@@ -18,6 +18,7 @@
 #include "slowpath/program.h"
 #include "slowpath/closing.h"
 #include "slowpath/conn.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 
 #include <errno.h>
@@ -274,6 +275,7 @@ void program_end(struct program *a, bool reset)
 		loop_unwatch(&a->d->loop, a->watch);
 	close(a->sock);
 	a->sock = -1;
+	handover_forget(a);
 	for (uint32_t i = 0; i < XTS_MAX_CTX; i++)
 		if (a->ctx[i])
 			ctx_delete(a, a->ctx[i]);
@@ -307,6 +309,7 @@ void program_discard(struct program *a)
 	if (a->sock >= 0)
 		close(a->sock);
 	a->sock = -1;
+	handover_forget(a);
 	for (uint32_t i = 0; i < XTS_MAX_CTX; i++)
 		if (a->ctx[i])
 			ctx_free(a, a->ctx[i]);

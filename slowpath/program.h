@@ -42,7 +42,8 @@ struct program {
 	struct slots slots; /* buffers: a receive and a transmit one each */
 	uint64_t large_off; /* where large areas begin */
 	struct large_set large;
-	struct kept_set kept; /* of these, of connections that were reset */
+	struct kept_set kept;  /* of these, of connections that were reset */
+	struct handed *handed; /* sockets that it has yet to be given */
 	struct program_ctx *ctx[XTS_MAX_CTX];
 	unsigned int n_ctx;
 	struct conn *conns; /* list */

@@ -183,15 +183,47 @@ static int addr_split(const union addr *a, uint8_t *addr, __be16 *port)
 	return AF_INET6;
 }
 
-enum xts_reason snapshot_key(int fd, struct conn_key *key)
+/* 1: yes, 0: not of one family, -errno: not connected. */
+static int name_read(int fd, struct conn_key *key)
 {
-	int proto = 0, lfam, pfam;
 	union addr local = {0}, peer = {0};
 	socklen_t llen = sizeof(local), plen = sizeof(peer);
-	enum xts_reason reason;
-	struct long_info i;
+	int lfam, pfam;
 
 	memset(key, 0, sizeof(*key));
+	if (getsockname(fd, &local.sa, &llen) ||
+	    getpeername(fd, &peer.sa, &plen))
+		return -errno;
+	lfam = addr_split(&local, key->local, &key->lport);
+	pfam = addr_split(&peer, key->peer, &key->pport);
+	key->family = lfam;
+	return lfam && lfam == pfam;
+}
+
+bool snapshot_name(int fd, struct conn_key *key)
+{
+	int proto = 0;
+
+	return !opt_int(fd, SOL_SOCKET, SO_PROTOCOL, &proto) &&
+	       proto == IPPROTO_TCP && same_netns(fd) && name_read(fd, key) > 0;
+}
+
+uint64_t snapshot_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len))
+		return 0;
+	return cookie;
+}
+
+enum xts_reason snapshot_key(int fd, struct conn_key *key)
+{
+	enum xts_reason reason;
+	struct long_info i;
+	int proto = 0, rc;
+
 	/* TCP_INFO and the addresses' family tell the rest. */
 	if (opt_int(fd, SOL_SOCKET, SO_PROTOCOL, &proto) ||
 	    proto != IPPROTO_TCP)
@@ -201,14 +233,9 @@ enum xts_reason snapshot_key(int fd, struct conn_key *key)
 	reason = state_check(fd, &i);
 	if (reason != XTS_REASON_NONE)
 		return reason;
-	if (getsockname(fd, &local.sa, &llen) ||
-	    getpeername(fd, &peer.sa, &plen))
-		return XTS_REASON_NOT_ESTABLISHED;
-	lfam = addr_split(&local, key->local, &key->lport);
-	pfam = addr_split(&peer, key->peer, &key->pport);
-	if (!lfam || lfam != pfam)
-		return XTS_REASON_NOT_TCP;
-	key->family = lfam;
+	rc = name_read(fd, key);
+	if (rc <= 0)
+		return rc ? XTS_REASON_NOT_ESTABLISHED : XTS_REASON_NOT_TCP;
 	return XTS_REASON_NONE;
 }
 

@@ -16,6 +16,11 @@
  * offloaded? Fills @key. Nothing is read or changed. XTS_REASON_NONE: yes. */
 enum xts_reason snapshot_key(int fd, struct conn_key *key);
 
+/* The name of @fd's connection; false: it has none that frames could have. */
+bool snapshot_name(int fd, struct conn_key *key);
+/* The socket's number in Linux (SO_COOKIE), 0: it tells none. */
+uint64_t snapshot_cookie(int fd);
+
 /*
  * Copy the connection, to which snapshot_key() said yes, into @p (all but key,
  * ctx, cookie, rx_buf, buf_size, ttl, tos, flow_label, l2, nodelay, ts_recent,

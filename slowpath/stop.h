@@ -7,11 +7,11 @@
 
 #include "slowpath/daemon.h"
 
-/* Begin to stop: no new offloads, every connection is reset. */
+/* Begin to stop: no new offloads, every connection is handed over. */
 void stop_begin(struct daemon *d);
 /* Is everything done, or the time for it over? */
 bool stop_done(struct daemon *d);
-/* ns until stop_done() turns true in any case. */
+/* ns until stop_done() has something to do in any case. */
 int64_t stop_timeout_ns(const struct daemon *d);
 
 #endif

@@ -55,9 +55,11 @@ struct conn {
 	bool sampled;	/* counted in conn_reasons */
 	bool held; /* CLOSE_HOLD: all data passed, waits for the other end */
 	bool complete; /* CLOSE_HOLD: counted as such */
+	bool handed;   /* conn_handover: tried */
 	struct hello h;
 	size_t hello_done;
 	uint64_t tx, tx_total, rx, rx_total;
+	uint64_t hand_at;  /* bytes passed at which it is handed over */
 	uint64_t sizes;	   /* random state: block sizes of this end */
 	uint64_t turns;	   /* random state: message sizes, same at both ends */
 	uint64_t start_ns; /* when the hello had passed */
@@ -72,7 +74,9 @@ struct conn {
 
 static uint64_t conn_pause_ns; /* between the hello and what follows it */
 static bool conn_no_read;      /* leave data in the socket while held */
-static atomic_ulong conn_reasons[XTS_REASON_COUNT];
+static bool conn_handover;     /* hand each over to the kernel somewhere */
+static atomic_ulong conn_reasons[XTS_REASON_COUNT], conn_handed;
+static atomic_ullong conn_hand_ns; /* the longest that one took */
 
 static inline bool conn_mine(const struct conn *c, enum closing by_client,
 			     enum closing by_server)
@@ -117,6 +121,7 @@ static inline void conn_start(struct conn *c)
 	c->rx_total = c->client ? c->h.s2c : c->h.c2s;
 	c->sizes = c->h.number + (c->client ? 0 : 1ull << 32);
 	c->turns = c->h.number;
+	c->hand_at = 1 + stream_mix(&c->sizes) % (c->tx_total + c->rx_total);
 	if (c->h.rpc)
 		conn_next_turn(c);
 }
@@ -282,6 +287,33 @@ static inline void conn_moved(struct conn *c)
 	c->moved_ns = now;
 }
 
+/* Of those that are offloaded. Linux may have ended one already. */
+static inline void conn_hand_over(struct conn *c)
+{
+	uint64_t start = io_now_ns(), took;
+
+	if (!conn_handover || c->handed || !c->started ||
+	    c->tx + c->rx < c->hand_at)
+		return;
+	c->handed = true;
+	if (xts_offload_reason(c->s) != XTS_REASON_NONE)
+		return;
+	if (xts_handover(c->s)) {
+		/* The peer may reset it in between. */
+		if (errno != ENOTCONN &&
+		    (errno != ECONNRESET ||
+		     !conn_mine(c, CLOSE_SERVER_RST, CLOSE_CLIENT_RST)))
+			conn_fail(c, "xts_handover", errno);
+		return;
+	}
+	took = io_now_ns() - start;
+	if (took > conn_hand_ns)
+		conn_hand_ns = took;
+	conn_handed++;
+	if (xts_offload_reason(c->s) != XTS_REASON_HANDED_OVER)
+		conn_fail(c, "it was not handed over", 0);
+}
+
 /* Everything that can be done now; bounded, so that others get their turn. */
 static inline void conn_transfer(struct conn *c)
 {
@@ -294,6 +326,7 @@ static inline void conn_transfer(struct conn *c)
 					     : conn_recv_hello(c);
 		else
 			progress = conn_recv_some(c) | conn_send_some(c);
+		conn_hand_over(c);
 		conn_sample(c);
 	}
 	if (c->tx + c->rx != before)

@@ -11,6 +11,9 @@
  *
  *   send:N         N bytes, waiting for room
  *   fill:N         what fits of N bytes without waiting; says filled=
+ *   upto:N         what is left of N bytes sent in all
+ *   oob            one byte, with MSG_OOB
+ *   inline         SO_OOBINLINE
  *   recv:N         N bytes, checked
  *   eof            the stream ends here
  *   error:NAME     receiving fails so, then says end of stream
@@ -19,6 +22,8 @@
  *   reset          close with SO_LINGER 0
  *   import         xts_import() of the kernel socket
  *   engage         ask for offload; says reason=
+ *   handover       xts_handover(), and all is as it should be afterwards
+ *   stays:NAME     xts_handover() fails so
  *   inq:N          FIONREAD says N
  *   outq:N         SIOCOUTQ says N within 10 s
  *   rcvbuf:N       SO_RCVBUF; before the address: of the listener, connector
@@ -107,7 +112,9 @@ static bool is_error(const char *name)
 	return (errno == ECONNRESET && !strcmp(name, "ECONNRESET")) ||
 	       (errno == ECONNABORTED && !strcmp(name, "ECONNABORTED")) ||
 	       (errno == ETIMEDOUT && !strcmp(name, "ETIMEDOUT")) ||
-	       (errno == EPIPE && !strcmp(name, "EPIPE"));
+	       (errno == EPIPE && !strcmp(name, "EPIPE")) ||
+	       (errno == EBUSY && !strcmp(name, "EBUSY")) ||
+	       (errno == ENOTCONN && !strcmp(name, "ENOTCONN"));
 }
 
 static void step_error(const char *step, const char *name)
@@ -135,6 +142,21 @@ static void step_engage(const char *step)
 			step_fails(step, reason);
 	}
 	printf("reason=%d\n", reason);
+}
+
+/* The kernel's sockets have nothing to do. */
+static void step_handover(const char *step)
+{
+	int fd, flags;
+
+	if (!io_use_xts)
+		return;
+	fd = xts_shadow_fd(s);
+	flags = fcntl(fd, F_GETFD);
+	if (xts_handover(s) || xts_shadow_fd(s) != fd ||
+	    fcntl(fd, F_GETFD) != flags ||
+	    xts_offload_reason(s) != XTS_REASON_HANDED_OVER)
+		step_fails(step, xts_offload_reason(s));
 }
 
 static int queued(unsigned long request)
@@ -233,6 +255,14 @@ static bool step_quiet(const char *name)
 		step_import(name);
 	} else if (!strcmp(name, "info")) {
 		step_info();
+	} else if (!strcmp(name, "oob")) {
+		if (send_some(1, MSG_OOB))
+			step_fails(name, 1);
+	} else if (!strcmp(name, "inline")) {
+		if (io_set(s, SOL_SOCKET, SO_OOBINLINE, 1) < 0)
+			step_fails(name, -1);
+	} else if (!strcmp(name, "handover")) {
+		step_handover(name);
 	} else if (!strcmp(name, "engage")) {
 		step_engage(name);
 	} else if (!strcmp(name, "eof")) {
@@ -264,7 +294,10 @@ static void step_run(const char *step)
 	if (!arg)
 		step_fails("no such step", 0);
 	n = atol(++arg);
-	if (is(step, "send")) {
+	if (is(step, "upto")) {
+		if (send_some(n - (long)sent, 0))
+			step_fails(step, n);
+	} else if (is(step, "send")) {
 		if (send_some(n, 0))
 			step_fails(step, n);
 	} else if (is(step, "fill")) {
@@ -276,6 +309,9 @@ static void step_run(const char *step)
 	} else if (is(step, "broken")) {
 		if (!send_some(1, 0) || !is_error(arg))
 			step_fails(step, 1);
+	} else if (is(step, "stays")) {
+		if (io_use_xts && (!xts_handover(s) || !is_error(arg)))
+			step_fails(step, 0);
 	} else if (is(step, "inq")) {
 		if (queued(FIONREAD) != n)
 			step_fails(step, queued(FIONREAD));

@@ -12,6 +12,10 @@
  * sums up in words NAME=VALUE; the exit status is 0 if nothing failed. stall_ms
  * is the longest time in which a connection that had bytes left passed none.
  *
+ * --handover: connections are handed over to the kernel (xts_handover()) at a
+ * random point of their dialogue; handed says how many were, hand_us how long
+ * that took at most.
+ *
  * SIGTERM ends it with the sum. SIGUSR1 ends --no-read: held connections read
  * what is left.
  */
@@ -371,6 +375,7 @@ static const struct option long_options[] = {
 	{"gap-us", required_argument, NULL, 'g'},
 	{"backlog", required_argument, NULL, 'k'},
 	{"congestion", required_argument, NULL, 'A'},
+	{"handover", no_argument, NULL, 'H'},
 	{0},
 };
 
@@ -428,6 +433,9 @@ static void set_option(int c)
 	case 'k':
 		opt.backlog = atoi(optarg);
 		break;
+	case 'H':
+		conn_handover = true;
+		break;
 	case 'A':
 		opt.congestion = optarg;
 		break;
@@ -462,11 +470,11 @@ static int sum_up(uint64_t start_ns)
 #undef X
 	};
 
-	printf("done=%lu failed=%lu begun=%lu tx=%llu rx=%llu held=%lu eof=%lu reset=%lu offloaded=%lu ms=%llu stall_ms=%llu",
+	printf("done=%lu failed=%lu begun=%lu tx=%llu rx=%llu held=%lu eof=%lu reset=%lu offloaded=%lu ms=%llu stall_ms=%llu handed=%lu hand_us=%llu",
 	       n_done, n_failed, n_begun, n_tx, n_rx, n_held, n_eof, n_reset,
 	       conn_reasons[XTS_REASON_NONE],
 	       (unsigned long long)(io_now_ns() - start_ns) / 1000000,
-	       stall_ns / 1000000);
+	       stall_ns / 1000000, conn_handed, conn_hand_ns / 1000);
 	for (int i = 1; i < XTS_REASON_COUNT; i++)
 		if (conn_reasons[i])
 			printf(" reason_%s=%lu", names[i], conn_reasons[i]);

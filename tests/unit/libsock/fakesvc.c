@@ -273,6 +273,11 @@ static bool receive(uint32_t program)
 	case XTS_CTL_MOVE:
 		move(&m);
 		break;
+	case XTS_CTL_HANDOVER:
+		assert(m.flow_gen == m.flow + 100 && fd < 0);
+		assert(fs.flow[m.flow].cookie == m.cookie);
+		fs.flow[m.flow].leaving++;
+		break;
 	case XTS_CTL_RELEASE:
 		fs.released++;
 		break;
@@ -547,6 +552,51 @@ unsigned int fakesvc_released(void)
 	n = fs.released;
 	pthread_mutex_unlock(&fs.lock);
 	return n;
+}
+
+bool fakesvc_leaves(struct fakesvc_flow *f)
+{
+	bool leaves = false;
+	int tries;
+
+	for (tries = 0; tries < 1000 && !leaves; tries++) {
+		usleep(1000);
+		pthread_mutex_lock(&fs.lock);
+		leaves = f->leaving;
+		pthread_mutex_unlock(&fs.lock);
+	}
+	return leaves;
+}
+
+static void handed(struct fakesvc_flow *f, int err)
+{
+	struct xts_reply r = {.type = XTS_REPLY_HANDED,
+			      .cookie = f->cookie,
+			      .err = (uint32_t)err};
+
+	f->leaving = 0;
+	post(f->program, f->ctx, &r);
+}
+
+void fakesvc_hand(struct fakesvc_flow *f, int fd, bool told)
+{
+	struct xts_ctl_msg m = {.type = XTS_CTL_HANDED,
+				.version = XTS_PROTO_VERSION,
+				.cookie = f->cookie};
+
+	pthread_mutex_lock(&fs.lock);
+	send_msg(fs.program[f->program].sock, &m, &fd, 1);
+	f->used = false;
+	if (told)
+		handed(f, 0);
+	pthread_mutex_unlock(&fs.lock);
+}
+
+void fakesvc_refuse(struct fakesvc_flow *f, int err)
+{
+	pthread_mutex_lock(&fs.lock);
+	handed(f, err);
+	pthread_mutex_unlock(&fs.lock);
 }
 
 /* ---- the echo core ------------------------------------------------------ */

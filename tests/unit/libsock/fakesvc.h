@@ -24,6 +24,7 @@ struct fakesvc_flow {
 	uint64_t rx_buf;
 	uint32_t rx_pos, rx_len; /* next byte, not consumed yet */
 	uint32_t tx_pos, tx_len; /* first byte not acknowledged, how many */
+	unsigned int leaving;	 /* XTS_CTL_HANDOVER came so often */
 	int fd;
 };
 
@@ -57,6 +58,12 @@ bool fakesvc_doorbell_rang(struct fakesvc_flow *f);
 uint32_t fakesvc_app_sleep(struct fakesvc_flow *f);
 void fakesvc_set_cpu(struct fakesvc_flow *f, int cpu); /* the core's */
 unsigned int fakesvc_released(void);
+/* Waits for XTS_CTL_HANDOVER; false: none within a second. */
+bool fakesvc_leaves(struct fakesvc_flow *f);
+/* The kernel socket that takes over, which stays the caller's, and, if told,
+ * the reply that tells of it. */
+void fakesvc_hand(struct fakesvc_flow *f, int fd, bool told);
+void fakesvc_refuse(struct fakesvc_flow *f, int err);
 void fakesvc_core_start(void); /* the echo core */
 void fakesvc_core_stop(void);
 

@@ -94,7 +94,7 @@ void peer_connect(struct peer *p, const struct peer_opt *o)
 	p->listener = listener_open(o);
 	p->t.wscale = o->wscale;
 	p->t.mss = PEER_MTU - (o->v6 ? 60 : 40);
-	p->t.sack_ok = true;
+	p->t.sack_ok = !o->no_sack;
 	peer_send(p, SEG_SYN | (o->ecn ? 0xc0 : 0), 0);
 	p->t.seq++;
 	p->t.wscale = -1;

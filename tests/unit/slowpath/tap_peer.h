@@ -28,6 +28,7 @@ struct peer_opt {
 	bool mapped; /* IPv4 on an IPv6 socket */
 	bool ts;
 	bool ecn;
+	bool no_sack;
 	int wscale; /* -1: none */
 	uint16_t window;
 };
