@@ -39,7 +39,7 @@ large() {
 	cli -x set large <"$TB_DIR/large" >/dev/null &&
 		cli get large | head -c -1 | cmp - "$TB_DIR/large"
 }
-loaded() { cli dbsize | grep -qx '[0-9]*'; }
+loaded() { cli dbsize | grep -qx '[0-9][0-9]*'; }
 saves() {
 	local last
 	last=$(cli lastsave)
