@@ -18,6 +18,7 @@
 #include "slowpath/closing.h"
 #include "slowpath/conn.h"
 #include "slowpath/control.h"
+#include "slowpath/handover.h"
 #include "slowpath/log.h"
 #include "slowpath/offload.h"
 #include "slowpath/program.h"
@@ -96,6 +97,7 @@ static void set_up(void)
 	d.cfg = &cfg;
 	d.opt = &opt;
 	d.buf_limit = XTS_BUF_MAX;
+	d.conntrack_fd = -1;
 	d.tap_fd = d.diag_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	d.shadow_epoll = epoll_create1(EPOLL_CLOEXEC);
 	set_up_core();
@@ -126,6 +128,9 @@ static void on_event(const struct fp_msg *m)
 		break;
 	case FP_EV_REMOVED:
 		closing_removed(&d, 0, m);
+		break;
+	case FP_EV_STAYS:
+		handover_stays(&d, 0, m);
 		break;
 	case FP_EV_GROW:
 		large_wanted(&d, 0, m);
@@ -182,7 +187,9 @@ static void check_program(const struct program *a, uint32_t *flows)
 		require(a->ctx[i]->fp.ctx == i && a->ctx[i]->fp.app == a->id);
 	}
 	require(a->n_conns == n_conns && a->n_ctx == n_ctx);
-	require(a->sock < 0 || by_ctx == n_conns);
+	/* Who waits for a kernel socket holds on to a context, too. */
+	require(a->sock < 0 || by_ctx >= n_conns);
+	require(a->sock < 0 || d.conns || !by_ctx);
 	require(a->slots.used >= slots && a->slots.used <= FLOWS);
 	require(a->sock >= 0 || n_conns || n_ctx);
 }
