@@ -138,6 +138,8 @@
 	  (nr, a, b, c, d, e, f))
 
 struct preload_real {
+/* A type and a list of parameters take no parentheses. */
+/* NOLINTNEXTLINE(bugprone-macro-parentheses) */
 #define X(ret, name, params, args) ret(*name) params;
 	PRELOAD_REAL(X)
 #undef X

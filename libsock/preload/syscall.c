@@ -77,7 +77,7 @@ long syscall(long number, ...)
 	case SYS_dup2:
 		return dup2(I(0), I(1));
 	case SYS_vfork:
-		return vfork();
+		return fork();
 #endif
 	}
 	return real.syscall(number, v[0], v[1], v[2], v[3], v[4], v[5]);

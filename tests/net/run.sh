@@ -38,7 +38,7 @@ in_run() {
 }
 
 sum_report() {
-	cat "$TB_DIR/$1.report" 2>/dev/null | tr ' ' '\n' |
+	tr ' ' '\n' 2>/dev/null <"$TB_DIR/$1.report" |
 		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
 }
 carried() { sum_report "$1" '^offloaded$'; }
