@@ -274,7 +274,9 @@ static void reset_on_close(struct item *it)
 
 void step_close(void)
 {
-	struct item *it = chance(4) ? item_any() : item_pick(CONN);
+	struct item *it = chance(4)   ? item_any()
+			  : chance(4) ? item_pick(CONN)
+				      : item_over();
 	struct conn *c;
 	int n;
 
@@ -334,7 +336,7 @@ void step_peer(void)
 	if (!it || !conn_of(it)->peer_open)
 		return;
 	c = conn_of(it);
-	if (conn_can_get(c) && !chance(12)) {
+	if (conn_can_get(c) && !chance(40)) {
 		uint32_t n = chance(8) ? 6000 : 1 + pick(1500);
 
 		say("peer sends %u to fd%d", n, it->fd);

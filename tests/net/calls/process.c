@@ -228,7 +228,10 @@ void step_splice(void)
 	int fds[2];
 	ssize_t n, got;
 
-	if (!w->leave || !it || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+	/* SPLICE_F_NONBLOCK is the pipe's. */
+	if (!w->leave || !it ||
+	    (!conn_of(it)->nonblock && conn_waits(conn_of(it), 1)) ||
+	    pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
 		return;
 	c = conn_of(it);
 	say("splice fd%d", it->fd);

@@ -195,20 +195,20 @@ static void make_waiting(struct call *k, uint64_t target)
 	uint64_t missing = target - conn_avail(c);
 	bool later = conn_can_get(c) && missing < 1400 && c->rcv_ms != 20;
 	uint64_t start = now_ms();
-	uint32_t way = pick(5);
+	uint32_t way = pick(12);
 
 	if (c->rcv_ms == 20) {
 		say(" until it is late");
 		make(k);
 		if (now_ms() - start < 19)
 			say(" TOO EARLY");
-	} else if (way == 0 || !later) {
+	} else if (way < 3 || !later) {
 		say(" interrupted");
 		/* It is not gone on with where there is a limit. */
 		signal_start(c->rcv_ms && chance(2));
 		make(k);
 		signal_stop();
-	} else if (way == 1) {
+	} else if (way == 3) {
 		say(" ended");
 		peer_fin(c, 4);
 		make(k);
@@ -216,10 +216,9 @@ static void make_waiting(struct call *k, uint64_t target)
 		await_fin(c);
 	} else {
 		/* One segment, so that all of it comes at once. */
-		say(" to come%s", way == 2 ? ", with signals" : "");
-		peer_sends(c, (uint32_t)(missing + pick(50)),
-			   way == 2 ? 12 : 4);
-		if (way == 2)
+		say(" to come%s", way < 6 ? ", with signals" : "");
+		peer_sends(c, (uint32_t)(missing + pick(50)), way < 6 ? 12 : 4);
+		if (way < 6)
 			signal_start(true);
 		make(k);
 		signal_stop();

@@ -114,7 +114,7 @@ static void transmit_badly(int fd)
 		n = send(fd, bad_pointer(), 0, MSG_NOSIGNAL);
 		break;
 	case 2:
-		n = sendto(fd, "x", 1, MSG_NOSIGNAL, bad_pointer(), 16);
+		n = sendto(fd, "x", 1, MSG_NOSIGNAL, bad_page(), 16);
 		break;
 	case 3:
 		n = sendmsg(fd, &m, MSG_NOSIGNAL);

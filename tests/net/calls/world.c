@@ -186,13 +186,18 @@ static void *map(size_t len, int prot, int flags)
 	return p;
 }
 
-void *bad_pointer(void)
+void *bad_page(void)
 {
 	static void *page;
 
 	if (!page)
 		page = map(BUF, PROT_NONE, MAP_PRIVATE);
-	return chance(3) ? NULL : page;
+	return page;
+}
+
+void *bad_pointer(void)
+{
+	return chance(3) ? NULL : bad_page();
 }
 
 void world_open(uint64_t seed, const char *path)
@@ -203,7 +208,9 @@ void world_open(uint64_t seed, const char *path)
 	stream_init();
 	w = map(sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED);
 	buf = map(BUF, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	w->rng = seed * UINT64_C(0x9e3779b97f4a7c15);
+	/* Not a multiple of what the generator adds. */
+	w->rng = seed;
+	w->rng = stream_mix(&w->rng);
 	w->pending = -1;
 	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGPIPE, &sa, NULL);
@@ -217,7 +224,7 @@ void world_open(uint64_t seed, const char *path)
 
 /* ---- descriptors --------------------------------------------------------- */
 
-struct item *item_pick(enum kind kind)
+static struct item *pick_one(enum kind kind)
 {
 	int n = 0;
 
@@ -231,9 +238,29 @@ struct item *item_pick(enum kind kind)
 			return &w->items[i];
 }
 
+struct item *item_pick(enum kind kind)
+{
+	struct item *it = pick_one(kind);
+
+	/* Of connections, those that live are of more interest. */
+	for (int i = 0; i < 3 && it && kind == CONN && conn_over(conn_of(it));
+	     i++)
+		it = pick_one(kind);
+	return it;
+}
+
 struct item *item_any(void)
 {
 	return &w->items[pick((uint32_t)w->n_items)];
+}
+
+struct item *item_over(void)
+{
+	for (int i = 0; i < w->n_items; i++)
+		if (w->items[i].kind == CONN &&
+		    conn_over(conn_of(&w->items[i])))
+			return &w->items[i];
+	return NULL;
 }
 
 struct item *item_of_conn(const struct conn *c)
@@ -395,11 +422,6 @@ void peer_last(void)
 	say_late("order", &a);
 }
 
-static bool conn_over(const struct conn *c)
-{
-	return c->reset || (c->fin && c->shut_wr);
-}
-
 void peer_resets(struct conn *c)
 {
 	ask(ORDER_RESET, conn_index(c), 0, 0);
@@ -431,8 +453,13 @@ void conn_drain(struct conn *c)
 		return;
 	a = ask(ORDER_EXPECT, conn_index(c), n, 0);
 	c->out_seen += (uint64_t)a.result;
-	say("; the peer read %d of %u%s", a.result, n,
-	    a.err ? strerrorname_np(a.err) : "");
+	if (n > BUF)
+		say("; the peer read much");
+	else
+		say("; the peer read %u", n);
+	if ((uint32_t)a.result != n || a.err)
+		say(": but %d %s", a.result,
+		    a.err ? strerrorname_np(a.err) : "");
 }
 
 /* ---- connections --------------------------------------------------------- */

@@ -93,6 +93,8 @@ void say_result(long n);
 /* NULL if there is none. */
 struct item *item_pick(enum kind kind);
 struct item *item_any(void);
+/* A connection that has ended, NULL */
+struct item *item_over(void);
 struct item *item_of_conn(const struct conn *c);
 struct item *item_add(int fd, enum kind kind, int conn);
 /* The descriptor is closed; if it was its connection's last one, what the peer
@@ -102,7 +104,8 @@ bool items_full(void);
 /* A descriptor that is none. */
 int closed_fd(void);
 /* Nobody may read or write there. */
-void *bad_pointer(void);
+void *bad_page(void);
+void *bad_pointer(void); /* or NULL */
 
 /* ---- connections --------------------------------------------------------- */
 
@@ -117,6 +120,10 @@ static inline int conn_index(const struct conn *c)
 static inline uint64_t conn_avail(const struct conn *c)
 {
 	return c->in_sent - c->in_read;
+}
+static inline bool conn_over(const struct conn *c)
+{
+	return c->reset || (c->fin && c->shut_wr);
 }
 int conn_free(void); /* -1 */
 void conn_begin(int conn);
