@@ -21,6 +21,8 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	libbpf-dev libxdp-dev libmnl-dev liburing-dev libcmocka-dev uthash-dev \
 	iproute2 iputils-ping nftables netbase conntrack ethtool tcpdump procps \
 	util-linux groff-base valgrind python3
+# What Debian's programs are tested with, unmodified
+PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev
 
@@ -64,6 +66,8 @@ objs = $(patsubst %.c,$B/%.o,$1)
 SERVICE_SRCS = $(call srcs,bpf) $(call srcs,tap) $(call srcs,fastpath) \
 	$(filter-out slowpath/main.c,$(call srcs,slowpath))
 LIBSOCK_SRCS = $(call srcs,libsock)
+PRELOAD_SRCS = $(filter-out libsock/preload/tas-run.c,$(call \
+	srcs,libsock/preload))
 EXAMPLE_SRCS = $(call srcs,libsock/examples)
 BENCH_HELP_SRCS = bench/measure.c
 IMPAIR_SRCS = bench/impairment.c bench/impairment_spec.c bench/delayline.c \
@@ -77,18 +81,18 @@ FUZZ_SRCS = $(wildcard tests/fuzz/fuzz_*.c)
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 SKEL = $B/bpf/steer.skel.h
-PROGRAMS = $B/tas-xdp $(patsubst libsock/examples/%.c,$B/%,$(EXAMPLE_SRCS)) \
+PROGRAMS = $B/tas-xdp $B/tas-run $(patsubst libsock/examples/%.c,$B/%,$(EXAMPLE_SRCS)) \
 	$(patsubst %.c,$B/%,$(BENCH_SRCS))
 UNIT_TESTS = $(patsubst %.c,$B/%,$(UNIT_SRCS))
 NET_PROGRAMS = $(patsubst %.c,$B/%,$(NET_SRCS)) $B/tests/net/calls/calls
 FUZZERS = $(patsubst %.c,.build-fuzz/%,$(FUZZ_SRCS))
 
 .PHONY: all tests check memcheck demo soak bench lint format-check format \
-	install clean deps deps-lint deps-fuzz fuzz fuzzers
+	install clean deps deps-apps deps-lint deps-fuzz fuzz fuzzers
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAMS) $B/libsock.a $B/$(SONAME)
+all: $(PROGRAMS) $B/libsock.a $B/$(SONAME) $B/libtas-run.so
 
 # ---- compile ---------------------------------------------------------------
 
@@ -136,6 +140,27 @@ $B/$(SONAME): $(call objs,$(LIBSOCK_SRCS)) libsock/libsock.map
 	@echo '  LD   $@'
 	@$(LINK) -shared -Wl,-soname,$(SONAME) \
 		-Wl,--version-script,libsock/libsock.map -o $@ $(filter %.o,$^)
+
+# The library's own calls of libc don't go through the interposer.
+$B/libsock/preload/real/%.o: $B/libsock/%.o libsock/preload/real.syms
+	@mkdir -p $(@D)
+	@objcopy --redefine-syms=libsock/preload/real.syms $< $@
+
+# Headers declare what is defined here with arguments that can't be NULL.
+$B/libsock/preload/%.o: ALL_CFLAGS += -Wno-nonnull-compare \
+	-Wno-maybe-uninitialized -U_FORTIFY_SOURCE
+
+$B/libtas-run.so: $(call objs,$(PRELOAD_SRCS)) \
+		$(patsubst libsock/%.c,$B/libsock/preload/real/%.o,$(LIBSOCK_SRCS)) \
+		libsock/preload/preload.map
+	@echo '  LD   $@'
+	@$(LINK) -shared -Wl,-soname,libtas-run.so -Wl,-z,defs,-z,now \
+		-Wl,--version-script,libsock/preload/preload.map -o $@ \
+		$(filter %.o,$^) -ldl
+
+$B/tas-run: $B/libsock/preload/tas-run.o
+	@echo '  LD   $@'
+	@$(LINK) -o $@ $^
 
 $B/tas-xdp: $B/slowpath/main.o $B/libservice.a
 	@echo '  LD   $@'
@@ -188,6 +213,8 @@ fuzzers: $(FUZZERS)
 
 deps:
 	@tests/install-packages $(PACKAGES)
+deps-apps: deps
+	@tests/install-packages $(PACKAGES_APPS)
 deps-lint: deps
 	@tests/install-packages $(PACKAGES_LINT)
 deps-fuzz: deps
@@ -197,7 +224,7 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@bench/demo --build $B
 
-check: deps deps-fuzz
+check: deps deps-fuzz deps-apps
 	@$(MAKE) --no-print-directory tests fuzzers
 	@tests/run --build $B
 

@@ -19,6 +19,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+#include "libsock/lend.h"
+
 struct xsession;
 
 /* Our half of one core's rings; shared words are in area. */
@@ -70,6 +72,7 @@ struct xctx {
 	/* Polling contexts only. */
 	_Atomic bool polling;
 	bool dead;	/* made before fork(), seen from the child */
+	bool borrowed;	/* kern_epfd is the program's, and holds epfd */
 	bool fd_used;	/* xts_epoll_fd() was called */
 	bool signalled; /* wake_fd has been written since epfd was read */
 	int epfd;      /* xts_epoll_fd(): eventfds, control socket, kern_epfd */
@@ -119,6 +122,12 @@ void xctx_wake(struct xctx *c);
 /* Adds fd to an epoll under a tag of ours; 0 or -1. */
 int xctx_watch(int epfd, int fd, uint64_t tag, uint32_t events);
 void xctx_sleeper_free(struct xsleeper *sl);
+/* Lock held: from now on sl's epoll tells of changes (NULL: no memory); and the
+ * end of that. */
+struct xsleeper *xctx_sleeper_enter(struct xctx *c);
+void xctx_sleeper_leave(struct xctx *c, struct xsleeper *sl);
+/* What sl's epoll has to say, waiting up to ms; 0 or -errno. Lock not held. */
+int xctx_sleeper_look(struct xctx *c, struct xsleeper *sl, int ms);
 /* Without the lock, n_waiters counted: true if something seems to have come
  * since progress was seen. */
 bool xctx_spin(struct xctx *c, uint32_t seen, uint64_t end_ns);
@@ -163,6 +172,8 @@ void xepoll_to_kernel(struct xctx *c, struct xsock *s);
 void xepoll_connecting(struct xsock *s);
 void xepoll_settle(struct xsock *s);
 void xepoll_forget(struct xsock *s);
+/* The kernel's registration goes over to another descriptor. */
+void xepoll_reshadow(struct xsock *s, int fd);
 
 static inline uint64_t xclock_ns(void)
 {
@@ -173,6 +184,12 @@ static inline uint64_t xclock_ns(void)
 }
 
 uint64_t xctx_spin_ns(void); /* XTS_SPIN_US */
+
+/* A signal handler ran in this thread since the call began (lend.h). */
+static inline bool xsignal_came(void)
+{
+	return xlend_signals != xlend_signals_seen;
+}
 /* s was accepted from listener. */
 void xsvc_inherit(struct xsock *s, struct xsock *listener);
 

@@ -21,6 +21,9 @@
  * looks at the rings once more. From then on the service writes its eventfd,
  * and our own changes write wake_fd.
  *
+ * A program's own epoll (lend.h) is the kern_epfd of a borrowed context, and
+ * holds epfd instead of being in it, under a mark by which its event is known.
+ *
  * A connection is in at most one polling context (EBUSY); it moves to that
  * context's rings when added. Listeners and what never was offered to the
  * service may be in several.
@@ -28,6 +31,7 @@
 #include "libsock/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <string.h>
@@ -41,6 +45,9 @@
 #define EP_FLAGS                                                               \
 	((uint32_t)EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE)
 #define EP_ALWAYS (EPOLLERR | EPOLLHUP)
+
+/* The data of our epoll in a program's: no program's own, by its address. */
+static const char marker;
 
 /* ---- registrations, under the context's lock ---------------------------- */
 
@@ -161,6 +168,23 @@ void xepoll_settle(struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void xepoll_reshadow(struct xsock *s, int fd)
+{
+	struct xctx *c = lock_registered(s);
+	enum xwhere where;
+
+	if (!c)
+		return;
+	where = s->ep_where;
+	if (where == XWHERE_KERNEL) {
+		place(c, s, XWHERE_NONE);
+		s->fd = fd;
+		if (fd >= 0)
+			place(c, s, where);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 void xepoll_forget(struct xsock *s)
 {
 	struct xctx *c = lock_registered(s);
@@ -253,10 +277,11 @@ out:
 
 /* ---- xts_epoll_ctl ------------------------------------------------------ */
 
-/* Registers a socket in phase NEW; c not locked. */
+/* Registers a socket in phase NEW; c not locked. A lent one is offered when it
+ * is first read from or written to: until then it is the kernel's. */
 static int settle_new(struct xctx *c, struct xsock *s)
 {
-	int state = xsock_state(s), err = 0;
+	int state = s->lent ? TCP_CLOSE : xsock_state(s), err = 0;
 
 	if (state != TCP_CLOSE && state != TCP_SYN_SENT &&
 	    state != TCP_SYN_RECV) {
@@ -340,7 +365,7 @@ static bool offer_armed(struct xctx *c, struct xsock *s)
 
 	if (s->ep_where != XWHERE_KERNEL || !(s->ep_flags & EPOLLONESHOT) ||
 	    xsock_phase(s) != XPHASE_NEW || !atomic_load(&s->ask_at_ns) ||
-	    xsock_waits(s))
+	    (xsock_waits(s) && !s->ep_wants))
 		return false;
 	s->ep_armed = true;
 	pthread_mutex_unlock(&c->lock);
@@ -467,16 +492,11 @@ static void watch_fired(struct xctx *c, struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* Looks at epfd, waiting up to ms; number of kernel sockets' events or -errno.
- * The caller collects afterwards, before it sleeps or finds nothing. */
-static int look(struct xctx *c, struct epoll_event *evs, int max, int ms)
+/* What epfd said; number of kernel sockets' events. */
+static int judge(struct xctx *c, const struct epoll_event *in, int k,
+		 struct epoll_event *evs, int max)
 {
-	struct epoll_event in[LOOK_EVENTS];
-	int i, n = 0, m, k, err;
-
-	xctx_hint_taken(c);
-	k = epoll_wait(c->epfd, in, LOOK_EVENTS, ms);
-	err = k < 0 ? -errno : 0;
+	int i, n = 0, m;
 
 	for (i = 0; i < k; i++) {
 		switch (in[i].data.u64) {
@@ -499,12 +519,62 @@ static int look(struct xctx *c, struct epoll_event *evs, int max, int ms)
 			watch_fired(c, xsock_by_cookie(in[i].data.u64));
 		}
 	}
+	return n;
+}
+
+int xlend_epoll_filter(struct epoll_event *evs, int n, bool *marked)
+{
+	int i, out = 0;
+
+	for (i = 0; i < n; i++) {
+		if (evs[i].data.u64 == (uintptr_t)&marker)
+			*marked = true;
+		else
+			evs[out++] = evs[i];
+	}
+	return out;
+}
+
+/* The program's epoll holds ours: the other way round. */
+static int look_borrowed(struct xctx *c, struct epoll_event *evs, int max,
+			 int ms, const sigset_t *mask, bool *looked)
+{
+	struct epoll_event in[LOOK_EVENTS];
+	int n = epoll_pwait(c->kern_epfd, evs, max, ms, mask), k;
+
+	if (n < 0)
+		return -errno;
+	n = xlend_epoll_filter(evs, n, looked);
+	if (*looked) {
+		k = epoll_wait(c->epfd, in, LOOK_EVENTS, 0);
+		judge(c, in, k, evs, 0);
+	}
+	return n;
+}
+
+/* Looks at epfd, waiting up to ms; number of kernel sockets' events or -errno.
+ * The caller collects afterwards, before it sleeps or finds nothing. */
+static int look(struct xctx *c, struct epoll_event *evs, int max, int ms,
+		const sigset_t *mask)
+{
+	struct epoll_event in[LOOK_EVENTS];
+	bool looked = false;
+	int n, k;
+
+	xctx_hint_taken(c);
+	if (c->borrowed) {
+		n = look_borrowed(c, evs, max, ms, mask, &looked);
+	} else {
+		k = epoll_wait(c->epfd, in, LOOK_EVENTS, ms);
+		looked = k >= 0;
+		n = looked ? judge(c, in, k, evs, max) : -errno;
+	}
 	pthread_mutex_lock(&c->lock);
-	if (!err)
+	if (looked)
 		c->signalled = false;
 	pthread_mutex_unlock(&c->lock);
 	c->looked_ns = xclock_ns();
-	return err ? err : n;
+	return n;
 }
 
 static bool look_due(struct xctx *c)
@@ -542,7 +612,7 @@ static int poll_once(struct xctx *c, struct epoll_event *evs, int max,
 	if (n == max || (n && ++c->calls % LOOK_CALLS) ||
 	    (!n && !spun && !c->hinted) || !look_due(c))
 		return n;
-	k = look(c, evs + n, max - n, 0);
+	k = look(c, evs + n, max - n, 0, NULL);
 	return k < 0 ? (n ? n : k) : n + k;
 }
 
@@ -580,7 +650,7 @@ int xts_epoll(void *ectx, struct epoll_event *events, int maxevents)
 	n = poll_rings(c, events, maxevents);
 	if (!n ||
 	    (n < maxevents && ++c->calls % LOOK_CALLS == 0 && look_due(c))) {
-		k = look(c, events + n, maxevents - n, 0);
+		k = look(c, events + n, maxevents - n, 0, NULL);
 		n = k < 0 ? n : n + k;
 	}
 	pthread_mutex_lock(&c->lock);
@@ -638,7 +708,7 @@ static int sleep_ms(struct xctx *c, uint64_t deadline)
 }
 
 static int sleep_once(struct xctx *c, struct epoll_event *evs, int max,
-		      uint64_t deadline)
+		      uint64_t deadline, const sigset_t *mask)
 {
 	int n = 0, ms;
 
@@ -648,7 +718,7 @@ static int sleep_once(struct xctx *c, struct epoll_event *evs, int max,
 	if (!xctx_drain(c) && !c->n_ready) {
 		ms = sleep_ms(c, deadline);
 		pthread_mutex_unlock(&c->lock);
-		n = look(c, evs, max, ms);
+		n = look(c, evs, max, ms, mask);
 		pthread_mutex_lock(&c->lock);
 	}
 	c->n_sleepers--;
@@ -661,7 +731,7 @@ static int sleep_once(struct xctx *c, struct epoll_event *evs, int max,
 }
 
 static int wait_events(struct xctx *c, struct epoll_event *evs, int max,
-		       uint64_t deadline)
+		       uint64_t deadline, const sigset_t *mask)
 {
 	int n;
 
@@ -671,12 +741,38 @@ static int wait_events(struct xctx *c, struct epoll_event *evs, int max,
 	do {
 		n = spin(c, evs, max, deadline);
 		if (!n && xclock_ns() < deadline)
-			n = sleep_once(c, evs, max, deadline);
+			n = xsignal_came()
+				    ? -EINTR
+				    : sleep_once(c, evs, max, deadline, mask);
 	} while (!n && xclock_ns() < deadline);
 	pthread_mutex_lock(&c->lock);
 	xctx_waiter_leave(c);
 	pthread_mutex_unlock(&c->lock);
 	return n;
+}
+
+static int poll_briefly(struct xctx *c, struct epoll_event *evs, int max)
+{
+	int n = poll_once(c, evs, max, false);
+
+	if (n || !__atomic_load_n(&c->shares_cpu, __ATOMIC_RELAXED))
+		return n;
+	/* What we sent goes out first; often the answer to it is here when it
+	 * is our turn again. */
+	sched_yield();
+	return poll_once(c, evs, max, false);
+}
+
+/* The descriptor's promise holds for this call's leavings, too; and another
+ * thread that sleeps here takes what this one had no room for. */
+static void leave_wait(struct xctx *c)
+{
+	if (!c->fd_used && !c->borrowed)
+		return;
+	pthread_mutex_lock(&c->lock);
+	if (!c->signalled && (c->fd_used || (c->n_sleepers && c->n_ready)))
+		xctx_wake(c);
+	pthread_mutex_unlock(&c->lock);
 }
 
 int xts_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
@@ -692,42 +788,39 @@ int xts_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 	if (timeout == 0)
 		return xts_epoll(ectx, events, maxevents);
 	xctx_thread_polls(c);
-	n = poll_once(c, events, maxevents, false);
-	if (!n && __atomic_load_n(&c->shares_cpu, __ATOMIC_RELAXED)) {
-		/* What we sent goes out first; often the answer to it is here
-		 * when it is our turn again. */
-		sched_yield();
-		n = poll_once(c, events, maxevents, false);
-	}
+	n = poll_briefly(c, events, maxevents);
 	if (!n)
 		n = wait_events(c, events, maxevents,
 				timeout < 0 ? UINT64_MAX
 					    : xclock_ns() + (uint64_t)timeout *
-								    1000000u);
-	/* The descriptor's promise holds for this call's leavings, too. */
-	if (c->fd_used) {
-		pthread_mutex_lock(&c->lock);
-		if (!c->signalled)
-			xctx_wake(c);
-		pthread_mutex_unlock(&c->lock);
-	}
+								    1000000u,
+				NULL);
+	leave_wait(c);
 	return xts_result(n);
 }
 
 /* ---- life --------------------------------------------------------------- */
 
-static int open_epolls(struct xctx *c)
+static int open_epolls(struct xctx *c, int borrowed)
 {
 	struct epoll_event wake = {.events = EPOLLIN | EPOLLET,
 				   .data.u64 = XTAG_WAKE};
 	struct epoll_event kern = {.events = EPOLLIN, .data.u64 = XTAG_KERNEL};
+	struct epoll_event mark = {.events = EPOLLIN,
+				   .data.u64 = (uintptr_t)&marker};
 
+	c->borrowed = borrowed >= 0;
 	c->epfd = epoll_create1(EPOLL_CLOEXEC);
-	c->kern_epfd = epoll_create1(EPOLL_CLOEXEC);
+	/* A copy: the program may close its own at any time. */
+	c->kern_epfd = c->borrowed ? fcntl(borrowed, F_DUPFD_CLOEXEC, 0)
+				   : epoll_create1(EPOLL_CLOEXEC);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->epfd < 0 || c->kern_epfd < 0 || c->wake_fd < 0 ||
-	    epoll_ctl(c->epfd, EPOLL_CTL_ADD, c->wake_fd, &wake) ||
-	    epoll_ctl(c->epfd, EPOLL_CTL_ADD, c->kern_epfd, &kern))
+	    epoll_ctl(c->epfd, EPOLL_CTL_ADD, c->wake_fd, &wake))
+		return -errno;
+	if (c->borrowed
+		    ? epoll_ctl(c->kern_epfd, EPOLL_CTL_ADD, c->epfd, &mark)
+		    : epoll_ctl(c->epfd, EPOLL_CTL_ADD, c->kern_epfd, &kern))
 		return -errno;
 	return 0;
 }
@@ -737,6 +830,8 @@ static void close_epolls(struct xctx *c)
 	int *fds[] = {&c->epfd, &c->kern_epfd, &c->wake_fd};
 	unsigned int i;
 
+	if (c->borrowed)
+		epoll_ctl(c->kern_epfd, EPOLL_CTL_DEL, c->epfd, NULL);
 	for (i = 0; i < 3; i++) {
 		if (*fds[i] >= 0)
 			close(*fds[i]);
@@ -745,7 +840,8 @@ static void close_epolls(struct xctx *c)
 	c->polling = false;
 }
 
-void *xts_epoll_ctx_create(void)
+/* borrowed: an epoll of the program's, or -1 */
+static struct xctx *ctx_open(int borrowed)
 {
 	struct xctx *c = xsvc_ctx_new();
 	int err;
@@ -755,9 +851,10 @@ void *xts_epoll_ctx_create(void)
 		return NULL;
 	}
 	c->fd_used = c->signalled = c->armed = false;
-	atomic_store(&c->n_kernel, 0);
+	/* What else a program's epoll holds is not known. */
+	atomic_store(&c->n_kernel, borrowed >= 0 ? 1 : 0);
 	c->looked_ns = 0;
-	err = open_epolls(c);
+	err = open_epolls(c, borrowed);
 	if (err) {
 		close_epolls(c);
 		xsvc_ctx_release(c);
@@ -770,6 +867,11 @@ void *xts_epoll_ctx_create(void)
 		xctx_watch_session(c);
 	pthread_mutex_unlock(&c->lock);
 	return c;
+}
+
+void *xts_epoll_ctx_create(void)
+{
+	return ctx_open(-1);
 }
 
 int xts_epoll_ctx_destroy(void *ectx)
@@ -809,4 +911,48 @@ int xts_epoll_fd(void *ectx)
 	}
 	pthread_mutex_unlock(&c->lock);
 	return c->epfd;
+}
+
+/* ---- a program's own epoll ---------------------------------------------- */
+
+/* Without waiting. */
+static int poll_now(struct xctx *c, struct epoll_event *evs, int max,
+		    const sigset_t *mask)
+{
+	int n = poll_rings(c, evs, max), k;
+
+	if (n == max || (n && (++c->calls % LOOK_CALLS || !look_due(c))))
+		return n;
+	k = look(c, evs + n, max - n, 0, mask);
+	if (n || k)
+		return k < 0 ? (n ? n : k) : n + k;
+	return poll_rings(c, evs, max);
+}
+
+int xlend_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
+		     uint64_t deadline, const sigset_t *mask)
+{
+	struct xctx *c = ectx;
+	int n;
+
+	xctx_thread_polls(c);
+	if (!deadline) {
+		n = poll_now(c, events, maxevents, mask);
+	} else {
+		n = poll_briefly(c, events, maxevents);
+		if (!n)
+			n = wait_events(c, events, maxevents, deadline, mask);
+	}
+	leave_wait(c);
+	return xts_result(n);
+}
+
+void *xlend_epoll_borrow(int epfd)
+{
+	return ctx_open(epfd);
+}
+
+void xlend_epoll_promise(void *ectx)
+{
+	(void)xts_epoll_fd(ectx);
 }

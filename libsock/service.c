@@ -496,6 +496,21 @@ struct xctx *xsvc_ctx_new(void)
 	return c;
 }
 
+bool xsvc_flush(void)
+{
+	struct xctx *c;
+	bool all = true;
+
+	pthread_mutex_lock(&svc.lock);
+	for (c = svc.contexts; c; c = c->next) {
+		pthread_mutex_lock(&c->lock);
+		all &= xctx_flush(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&svc.lock);
+	return all;
+}
+
 void xsvc_ctx_release(struct xctx *c)
 {
 	if (polled_ctx == c)
@@ -584,13 +599,18 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 }
 
 /* Another thread may be in the kernel on it, or handle the one event that the
- * program asked for: not now. */
+ * program asked for: not now. A socket that is not lent can't be known to the
+ * kernel before it was offered for the first time. */
 static bool ask_disturbs(struct xsock *s)
 {
-	return atomic_load(&s->ask_at_ns) &&
-	       (atomic_load(&s->kernel_calls) ||
-		(s->ep_where == XWHERE_KERNEL && s->ep_flags & EPOLLONESHOT &&
-		 !s->ep_armed));
+	if (!atomic_load(&s->ask_at_ns) && !s->lent)
+		return false;
+	s->ep_wants = s->ep_where == XWHERE_KERNEL &&
+		      s->ep_flags & EPOLLONESHOT && !s->ep_armed;
+	if (!s->ep_wants && !atomic_load(&s->kernel_calls))
+		return false;
+	xsock_put_off(s);
+	return true;
 }
 
 /* Only Linux knows which byte of what it still has to send is urgent. */
@@ -602,6 +622,7 @@ static bool urgent_under_way(struct xsock *s)
 		return false;
 	if (!ioctl(s->fd, SIOCOUTQ, &unacked) && unacked) {
 		atomic_store(&s->reason, XTS_REASON_URGENT);
+		xsock_put_off(s);
 		return true;
 	}
 	atomic_store(&s->oob_sent, false);
@@ -627,7 +648,6 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 	/* Under the context's lock no other thread closes the socket. */
 	pthread_mutex_lock(&c->lock);
 	if (ask_disturbs(s) || urgent_under_way(s)) {
-		xsock_put_off(s);
 		xsock_set_phase(s, XPHASE_NEW);
 		goto unlock;
 	}

@@ -39,6 +39,8 @@ void xsvc_put(struct xsession *ss);
 /* A thread or polling context that ends; a new one, NULL: no memory. */
 void xsvc_ctx_release(struct xctx *c);
 struct xctx *xsvc_ctx_new(void);
+/* Tells the service what it isn't told yet; false: a ring is full. */
+bool xsvc_flush(void);
 /* Context known to the service (service lock is taken); 0 or a reason. */
 enum xts_reason xsvc_attach(struct xctx *c);
 

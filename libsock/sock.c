@@ -103,11 +103,11 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->reason, reason);
 	atomic_store(&s->nonblock, nonblock);
 	atomic_store(&s->connecting, false);
-	s->accepted = s->options_known = false;
+	s->accepted = s->lent = s->options_known = false;
 	atomic_store(&s->nodelay, false);
 	atomic_store(&s->ask_at_ns, 0);
 	atomic_store(&s->ask_wait_ms, 0);
-	s->ep_armed = false;
+	s->ep_armed = s->ep_wants = false;
 	atomic_store(&s->tuned, false);
 	atomic_store(&s->rcvlowat, 1);
 	atomic_store(&s->oobinline, false);
@@ -117,7 +117,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->gen, gen ? gen : 1);
 }
 
-int xsock_open(int fd, enum xphase phase, enum xts_reason reason, bool nonblock)
+struct xsock *xsock_new(int fd, enum xts_reason reason, bool nonblock)
 {
 	struct xsock *s;
 
@@ -128,12 +128,22 @@ int xsock_open(int fd, enum xphase phase, enum xts_reason reason, bool nonblock)
 	else
 		s = slot_new();
 	pthread_mutex_unlock(&table.lock);
+	if (s)
+		slot_init(s, fd, reason, nonblock);
+	else
+		errno = EMFILE;
+	return s;
+}
+
+int xsock_open(int fd, enum xphase phase, enum xts_reason reason, bool nonblock)
+{
+	struct xsock *s = xsock_new(fd, reason, nonblock);
+
 	if (!s) {
 		close(fd);
 		errno = EMFILE;
 		return -1;
 	}
-	slot_init(s, fd, reason, nonblock);
 	xsock_set_phase(s, phase);
 	return (int)s->index + XSOCK_FIRST;
 }
@@ -186,8 +196,11 @@ void xsock_table_child(void)
 		case XPHASE_ASKING:
 		case XPHASE_OFFLOADED:
 		case XPHASE_MOVING:
-			close(s->fd);
-			s->fd = -1;
+			/* A lent one is the program's to close. */
+			if (!s->lent) {
+				close(s->fd);
+				s->fd = -1;
+			}
 			xsock_set_phase(s, XPHASE_FORKED);
 			break;
 		case XPHASE_CLOSING:
@@ -260,8 +273,7 @@ void xsock_drained(struct xsock *s)
 	atomic_store(&s->ask_wait_ms, WAIT_MIN_MS);
 }
 
-/* true: the call may go to the kernel, it is counted. */
-static bool kernel_enter(struct xsock *s)
+bool xsock_kernel_enter(struct xsock *s)
 {
 	atomic_fetch_add(&s->kernel_calls, 1);
 	if (xsock_phase(s) == XPHASE_NEW)
@@ -292,12 +304,13 @@ int xsock_state(const struct xsock *s)
 	return s->accepted ? TCP_ESTABLISHED : xsock_tcp_state(s->fd);
 }
 
-static void stays_kernel(struct xsock *s, enum xts_reason reason)
+bool xsock_stays_kernel(struct xsock *s, enum xts_reason reason)
 {
 	uint32_t phase = XPHASE_NEW;
 
 	if (atomic_compare_exchange_strong(&s->phase, &phase, XPHASE_KERNEL))
 		atomic_store(&s->reason, reason);
+	return phase == XPHASE_NEW || phase == XPHASE_KERNEL;
 }
 
 int xsock_engage(struct xsock *s, bool blocking)
@@ -318,9 +331,9 @@ int xsock_engage_state(struct xsock *s, bool blocking, int state)
 	if (state == TCP_CLOSE)
 		return 1;
 	if (state == TCP_LISTEN) {
-		stays_kernel(s, XTS_REASON_LISTENER);
+		xsock_stays_kernel(s, XTS_REASON_LISTENER);
 	} else if (state != TCP_ESTABLISHED) {
-		stays_kernel(s, XTS_REASON_NOT_ESTABLISHED);
+		xsock_stays_kernel(s, XTS_REASON_NOT_ESTABLISHED);
 	} else {
 		c = atomic_load(&s->ep_ctx);
 		if (!c)
@@ -328,7 +341,7 @@ int xsock_engage_state(struct xsock *s, bool blocking, int state)
 		if (c)
 			xsvc_ask(s, c);
 		else
-			stays_kernel(s, XTS_REASON_NO_MEMORY);
+			xsock_stays_kernel(s, XTS_REASON_NO_MEMORY);
 	}
 	xepoll_settle(s);
 	return 0;
@@ -398,7 +411,7 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
 		case XPHASE_NEW:
 			if (!xsock_waits(s))
 				*how = xsock_engage(s, deadline_ns != 0);
-			else if (kernel_enter(s))
+			else if (xsock_kernel_enter(s))
 				*how = XROUTE_COUNTED;
 			break;
 		case XPHASE_KERNEL:
@@ -479,7 +492,7 @@ int xts_listen(int s, int backlog)
 
 	if (!sock || listen(sock->fd, backlog))
 		return -1;
-	stays_kernel(sock, XTS_REASON_LISTENER);
+	xsock_stays_kernel(sock, XTS_REASON_LISTENER);
 	return 0;
 }
 

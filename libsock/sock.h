@@ -84,6 +84,7 @@ struct xsock {
 	int fd;			       /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
 	bool accepted; /* by xts_accept(): the service knows its TCP state */
+	bool lent;     /* fd is the program's own: see lend.h */
 	bool options_known; /* the five below are the kernel socket's */
 	_Atomic bool nodelay;
 	_Atomic bool tuned; /* others of TCP's may not be what Linux gives */
@@ -122,6 +123,7 @@ struct xsock {
 	uint32_t ep_events; /* 0: none, or EPOLLONESHOT has fired */
 	uint32_t ep_flags;  /* EPOLLET, EPOLLONESHOT */
 	bool ep_armed;	    /* EPOLLONESHOT has not fired, for certain */
+	bool ep_wants;	    /* lent: to be offered when it is armed again */
 	enum xwhere ep_where;
 	int so_error;	   /* pending error, told once */
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
@@ -195,6 +197,8 @@ static inline struct xsock *xsock_by_cookie(uint64_t cookie)
 /* Takes over fd; XTS number or -1 with errno, fd closed. */
 int xsock_open(int fd, enum xphase phase, enum xts_reason reason,
 	       bool nonblock);
+/* The same in phase FREE still, fd stays open; NULL with errno EMFILE. */
+struct xsock *xsock_new(int fd, enum xts_reason reason, bool nonblock);
 /* The slot goes back to the table; its context has forgotten it. */
 void xsock_free(struct xsock *s);
 /* NEW: asks for offload if the connection is established. 0: look at the
@@ -204,6 +208,10 @@ int xsock_engage(struct xsock *s, bool blocking);
 int xsock_engage_state(struct xsock *s, bool blocking, int state);
 /* The service said no: NEW, to be asked again, or KERNEL for good. */
 void xsock_declined(struct xsock *s, enum xts_reason reason);
+/* NEW -> KERNEL; true: it is in KERNEL. */
+bool xsock_stays_kernel(struct xsock *s, enum xts_reason reason);
+/* NEW: true: the call may go to the kernel, it is counted. */
+bool xsock_kernel_enter(struct xsock *s);
 /* NEW: not to be offered now. */
 bool xsock_waits(const struct xsock *s);
 /* NEW: offer it later, not now. */

@@ -150,34 +150,59 @@ static int timeout_ms(uint64_t deadline_ns)
 	return ms > 1000000 ? 1000000 : (int)ms;
 }
 
-static int sleep_locked(struct xctx *c, uint64_t deadline_ns)
+struct xsleeper *xctx_sleeper_enter(struct xctx *c)
 {
 	struct xsleeper *sl = sleeper_get(c);
-	struct epoll_event ev[4];
-	int i, n, err;
 
 	if (!sl)
-		return -ENOMEM;
-	/* What can't be told now is tried again soon. */
-	if (!xctx_flush(c) && deadline_ns > xclock_ns() + 1000000)
-		deadline_ns = xclock_ns() + 1000000;
+		return NULL;
 	sl->next = c->asleep;
 	c->asleep = sl;
 	c->n_sleepers++;
 	xctx_sleep_begin(c);
-	n = err = 0;
-	if (!xctx_drain(c)) {
-		pthread_mutex_unlock(&c->lock);
-		n = epoll_wait(sl->epfd, ev, 4, timeout_ms(deadline_ns));
-		err = n < 0 ? -errno : 0;
-		pthread_mutex_lock(&c->lock);
-	}
+	return sl;
+}
+
+void xctx_sleeper_leave(struct xctx *c, struct xsleeper *sl)
+{
 	c->n_sleepers--;
 	sleeper_unlink(c, sl);
 	xctx_sleep_end(c);
-	for (i = 0; i < n; i++)
-		if (ev[i].data.u64 == XTAG_CONTROL && c->session)
+}
+
+int xctx_sleeper_look(struct xctx *c, struct xsleeper *sl, int ms)
+{
+	struct epoll_event ev[4];
+	int i, n = epoll_wait(sl->epfd, ev, 4, ms);
+
+	for (i = 0; i < n; i++) {
+		if (ev[i].data.u64 != XTAG_CONTROL)
+			continue;
+		pthread_mutex_lock(&c->lock);
+		if (c->session)
 			xsvc_check(c->session);
+		pthread_mutex_unlock(&c->lock);
+	}
+	return n < 0 ? -errno : 0;
+}
+
+static int sleep_locked(struct xctx *c, uint64_t deadline_ns)
+{
+	struct xsleeper *sl;
+	int err = 0;
+
+	/* What can't be told now is tried again soon. */
+	if (!xctx_flush(c) && deadline_ns > xclock_ns() + 1000000)
+		deadline_ns = xclock_ns() + 1000000;
+	sl = xctx_sleeper_enter(c);
+	if (!sl)
+		return -ENOMEM;
+	if (!xctx_drain(c)) {
+		pthread_mutex_unlock(&c->lock);
+		err = xctx_sleeper_look(c, sl, timeout_ms(deadline_ns));
+		pthread_mutex_lock(&c->lock);
+	}
+	xctx_sleeper_leave(c, sl);
 	xctx_drain(c);
 	return err;
 }
@@ -296,7 +321,7 @@ int xctx_wait(struct xctx *c, uint64_t deadline_ns)
 	xctx_spin(c, seen, end);
 	pthread_mutex_lock(&c->lock);
 	if (!xctx_drain(c) && atomic_load(&c->progress) == seen)
-		err = sleep_locked(c, deadline_ns);
+		err = xsignal_came() ? -EINTR : sleep_locked(c, deadline_ns);
 	xctx_waiter_leave(c);
 	return err;
 }

@@ -308,7 +308,9 @@ static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 	X(DUPLICATE, "the connection is offloaded already")                    \
 	X(STOPPING, "the service is stopping")                                 \
 	X(DISABLED, "switched off by XTS_DISABLE in the environment")          \
-	X(URGENT, "the kernel holds urgent data")
+	X(URGENT, "the kernel holds urgent data")                              \
+	X(POLICY, "a rule of tas-run's leaves it with Linux")                  \
+	X(SHARED, "it is used in a way that only Linux serves")
 
 enum xts_reason {
 #define X(name, text) XTS_REASON_##name,

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lend.c - sockets whose descriptor is the program's own
+ *
+ * Read lend.h first. The library treats them as any other: they differ in that
+ * they are not offered before their first data call, that they stay open in the
+ * child of fork(), and that their descriptor may be exchanged.
+ */
+#include "libsock/lend.h"
+#include "libsock/service.h"
+
+#include <errno.h>
+#include <sched.h>
+
+XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
+
+void xlend_init(void)
+{
+	(void)xsvc_disabled();
+}
+
+int xlend_adopt(int fd, bool accepted, bool nonblock)
+{
+	enum xts_reason why = xsvc_disabled() ? XTS_REASON_DISABLED
+					      : XTS_REASON_PENDING;
+	struct xsock *s = xsock_new(fd, why, nonblock);
+
+	if (!s)
+		return -1;
+	s->lent = true;
+	s->accepted = accepted;
+	/* Whatever was set before is not known. */
+	atomic_store(&s->tuned, true);
+	xsock_set_phase(s,
+			why == XTS_REASON_PENDING ? XPHASE_NEW : XPHASE_KERNEL);
+	return (int)s->index + XSOCK_FIRST;
+}
+
+enum xlend_state xlend_state(int s)
+{
+	struct xsock *sock = xsock_at((uint32_t)s - XSOCK_FIRST);
+
+	switch (sock ? xsock_phase(sock) : XPHASE_FREE) {
+	case XPHASE_NEW:
+		return XLEND_NEW;
+	case XPHASE_KERNEL:
+		return XLEND_KERNEL;
+	case XPHASE_ASKING:
+	case XPHASE_MOVING:
+		return XLEND_ASKING;
+	case XPHASE_OFFLOADED:
+		return XLEND_OFFLOADED;
+	case XPHASE_FORKED:
+		return XLEND_FORKED;
+	}
+	return XLEND_GONE;
+}
+
+bool xlend_keep(int s, enum xts_reason reason)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock && xsock_stays_kernel(sock, reason);
+}
+
+void xlend_reshadow(int s, int fd)
+{
+	struct xsock *sock = xsock_get(s);
+	struct xctx *c;
+
+	if (!sock)
+		return;
+	xepoll_reshadow(sock, fd);
+	c = xsock_lock(sock);
+	sock->fd = fd;
+	if (c)
+		pthread_mutex_unlock(&c->lock);
+}
+
+void xlend_await(int s, uint64_t deadline_ns)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xsock_await(sock, deadline_ns);
+}
+
+void *xlend_registered(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock ? atomic_load(&sock->ep_ctx) : NULL;
+}
+
+bool xlend_times_out(int s, bool sends)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock &&
+	       atomic_load(sends ? &sock->sndtimeo_ns : &sock->rcvtimeo_ns);
+}
+
+void xlend_flush(uint64_t deadline_ns)
+{
+	while (!xsvc_flush() && xclock_ns() < deadline_ns)
+		sched_yield();
+}

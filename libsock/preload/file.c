@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * file.c - from files to sockets without the program's help
+ *
+ * sendfile() to an offloaded socket reads the file into a buffer and sends
+ * that: what was sent is what the file's position, or *off, advances by.
+ * splice() to or from one is EINVAL, as for files that don't support it:
+ * programs have another way then.
+ *
+ * Memory: a buffer on the stack.
+ */
+#include "libsock/preload/preload.h"
+
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#define CHUNK 65536u
+#define SENDFILE_MAX 0x7ffff000u
+
+/* Up to len bytes at pos from in; sent ones, or -1. */
+static ssize_t copy_once(int s, int in, off_t pos, size_t len)
+{
+	uint8_t buf[CHUNK];
+	ssize_t got = pread(in, buf, len < CHUNK ? len : CHUNK, pos);
+
+	if (got <= 0)
+		return got;
+	return ours_send(s, buf, (size_t)got, 0);
+}
+
+static ssize_t copy(int s, int in, off_t *pos, size_t len)
+{
+	size_t done = 0, want;
+	ssize_t n = 0;
+
+	if (len > SENDFILE_MAX)
+		len = SENDFILE_MAX;
+	while (done < len) {
+		want = len - done < CHUNK ? len - done : CHUNK;
+		n = copy_once(s, in, *pos, want);
+		if (n <= 0)
+			break;
+		*pos += n;
+		done += (size_t)n;
+		if ((size_t)n < want)
+			break;
+	}
+	return done ? (ssize_t)done : n;
+}
+
+static ssize_t ours_sendfile(int s, int in, off_t *off, size_t len)
+{
+	off_t pos = off ? *off : lseek(in, 0, SEEK_CUR);
+	ssize_t n;
+
+	if (pos < 0) {
+		if (off || errno == ESPIPE)
+			errno = EINVAL;
+		return -1;
+	}
+	n = copy(s, in, &pos, len);
+	if (n > 0 && off)
+		*off = pos;
+	else if (n > 0)
+		lseek(in, pos, SEEK_SET);
+	return n;
+}
+
+ssize_t sendfile(int out, int in, off_t *off, size_t len)
+{
+	int s = fd_ours(out);
+
+	if (likely(!s))
+		return real.sendfile(out, in, off, len);
+	return ours_sendfile(s, in, off, len);
+}
+
+ssize_t sendfile64(int out, int in, off_t *off, size_t len)
+{
+	return sendfile(out, in, off, len);
+}
+
+ssize_t splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
+	       unsigned int flags)
+{
+	int from = fd_ours(in), to = fd_ours(out);
+
+	if (unlikely((from && sock_leave(from, XTS_REASON_SHARED)) ||
+		     (to && sock_leave(to, XTS_REASON_SHARED)))) {
+		errno = EINVAL;
+		return -1;
+	}
+	return real.splice(in, in_off, out, out_off, len, flags);
+}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# run.sh - what the tests of tas-run share; source it behind lib.sh
+#
+#   run_server LOG CMD..., run_peer LOG CMD...
+#                    as bg_server, bg_peer, under tas-run on the server: each of
+#                    its processes appends what became of its connections to
+#                    $TB_DIR/LOG.report when it ends
+#   in_run LOG CMD...  the same, this shell waits for it
+#   carried LOG      the connections that were offloaded, all its processes
+#   left LOG         those that were not
+#   check_offloaded NAME LOG MIN
+#                    at least MIN were, and none was left with Linux: where
+#                    there is a service. Without it: none was.
+
+# shellcheck disable=SC2034 # for those who source this file
+RUN=$BUILD/tas-run
+
+run_server() {
+	local log=$1
+	shift
+	rm -f "$TB_DIR/$log.report"
+	bg_server "$log" "$RUN" --report "$TB_DIR/$log.report" "$@"
+}
+in_run() {
+	local log=$1
+	shift
+	rm -f "$TB_DIR/$log.report"
+	in_server "$RUN" --report "$TB_DIR/$log.report" "$@"
+}
+
+sum_report() {
+	cat "$TB_DIR/$1.report" 2>/dev/null | tr ' ' '\n' |
+		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
+}
+carried() { sum_report "$1" '^offloaded$'; }
+# A connection that nobody read from or wrote to was never offered.
+left() {
+	echo $(($(sum_report "$1" '^reason_') - $(sum_report "$1" '^reason_PENDING$')))
+}
+
+check_offloaded() {
+	if is_tas; then
+		check_ge "$1: offloaded" "$(carried "$2")" "$3"
+		check_eq "$1: none is left with Linux" "$(left "$2")" 0
+	else
+		check_eq "$1: none offloaded without a service" \
+			"$(carried "$2")" 0
+	fi
+	[ ! -s "$TB_DIR/$2.report" ] || note <"$TB_DIR/$2.report"
+}
