@@ -136,7 +136,7 @@ void step_epoll_ctl(void)
 	if (!ep || !it)
 		return;
 	say("ctl fd%d of fd%d", ep->fd, it->fd);
-	if (chance(15) && it->kind != EPOLL) {
+	if (!w->tame && chance(15) && it->kind != EPOLL) {
 		control_badly(ep->fd, it->fd);
 		return;
 	}

@@ -3,16 +3,16 @@
  * calls - a generated sequence of socket calls, and what each gave
  *
  *   calls peer CONTROL PORT
- *   calls run CONTROL SEED STEPS ADDRESS PORT PEER-ADDRESS PEER-PORT [leave]
+ *   calls run CONTROL SEED STEPS ADDRESS PORT PEER-ADDRESS PEER-PORT [WORD...]
  *
  * The first is the other end of all connections: peer.c. The second is a plain
  * program of libc's functions that opens connections to the peer and from it,
  * at ADDRESS PORT, and makes STEPS steps, which come from SEED. The output is a
  * line a step: the arguments, the result, errno and readiness. It depends on
  * nothing but the arguments, so it must be the same whoever carries the
- * connections: that is what the program is for. With "leave" there are steps
- * too which need a connection to be the kernel's: fork, exec, SCM_RIGHTS,
- * splice.
+ * connections: that is what the program is for. WORDs: with "leave" there are
+ * steps too which need a connection to be the kernel's: fork, exec, SCM_RIGHTS,
+ * splice; with "tame", no pointers to where nothing is.
  *
  * Nothing is said that depends on time: what the peer does has arrived before
  * the next step, how much fits in a buffer is not said, no call is made to wait
@@ -137,7 +137,10 @@ int main(int argc, char **argv)
 		return 2;
 	world_open(strtoull(argv[3], NULL, 10), argv[2]);
 	steps = atoi(argv[4]);
-	w->leave = argc > 9;
+	for (int i = 9; i < argc; i++) {
+		w->leave |= !strcmp(argv[i], "leave");
+		w->tame |= !strcmp(argv[i], "tame");
+	}
 	w->mapped = !strchr(argv[5], ':') && chance(4);
 	address(&w->self, argv[5], argv[6]);
 	address(&w->peer, argv[7], argv[8]);

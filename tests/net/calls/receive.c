@@ -318,7 +318,7 @@ void step_recv(void)
 	else
 		k.flags = pick_flags();
 	k.len = pick_len(k.c);
-	if (chance(12))
+	if (!w->tame && chance(12))
 		receive_badly(&k);
 	else
 		receive(&k);

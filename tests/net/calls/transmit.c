@@ -180,7 +180,7 @@ void step_send(void)
 	if (!it)
 		return;
 	c = conn_of(it);
-	if (chance(12))
+	if (!w->tame && chance(12))
 		transmit_badly(it->fd);
 	else
 		transmit(it->fd, c);

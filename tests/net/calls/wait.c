@@ -159,7 +159,7 @@ void step_poll(void)
 	int n = 1 + (int)pick(SET), fds[SET];
 	enum end how;
 
-	if (chance(15)) {
+	if (!w->tame && chance(15)) {
 		poll_badly();
 		return;
 	}
@@ -274,7 +274,7 @@ void step_select(void)
 		if (it->fd >= s.n)
 			s.n = it->fd + 1;
 	}
-	if (chance(15)) {
+	if (!w->tame && chance(15)) {
 		select_badly(&s);
 		return;
 	}

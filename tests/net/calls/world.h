@@ -53,6 +53,7 @@ struct world {
 	uint32_t opened; /* connections so far */
 	int step;
 	bool leave;	/* steps that send a connection home to Linux */
+	bool tame;	/* no pointers to where nothing is */
 	bool accepting; /* listener: nonblocking */
 	int pending;	/* connection that waits to be accepted, -1 */
 	int family;
