@@ -12,12 +12,14 @@
  * nothing but the arguments, so it must be the same whoever carries the
  * connections: that is what the program is for. WORDs: with "leave" there are
  * steps too which need a connection to be the kernel's: fork, exec, SCM_RIGHTS,
- * splice; with "tame", no pointers to where nothing is.
+ * splice; with "settle", connections are used once, and the service has decided
+ * on them, before other steps use them; with "tame", no pointers to where
+ * nothing is; with "-NAME", no steps of that name: "-stdio".
  *
  * Nothing is said that depends on time: what the peer does has arrived before
  * the next step, how much fits in a buffer is not said, no call is made to wait
- * unless what ends the waiting is known. A call that does not return within 20
- * seconds ends the program.
+ * unless what ends the waiting is known. A call that does not return within
+ * 20 seconds, or CALLS_LIMIT_S, ends the program.
  */
 #include "world.h"
 
@@ -30,24 +32,30 @@
 struct choice {
 	void (*step)(void);
 	uint32_t weight;
+	const char *name;
 };
 
-static const struct choice choices[] = {
-	{step_recv, 40},       {step_send, 25},	      {step_fill, 1},
-	{step_sendfile, 3},    {step_peer, 40},	      {step_open, 8},
-	{step_close, 5},       {step_shutdown, 3},    {step_dup, 6},
-	{step_listener, 3},    {step_setsockopt, 10}, {step_getsockopt, 8},
-	{step_fcntl, 8},       {step_ioctl, 8},	      {step_name, 4},
-	{step_error, 5},       {step_poll, 15},	      {step_select, 10},
-	{step_epoll_open, 10}, {step_epoll_ctl, 25},  {step_epoll_wait, 25},
-	{step_stdio, 2},       {step_other, 1},	      {step_fork, 2},
-	{step_exec, 1},	       {step_pass, 1},	      {step_splice, 1},
+#define STEP(name, weight)                                                     \
+	{                                                                      \
+		step_##name, weight, #name                                     \
+	}
+static struct choice choices[] = {
+	STEP(recv, 40),	      STEP(send, 25),	    STEP(fill, 1),
+	STEP(sendfile, 3),    STEP(peer, 40),	    STEP(open, 8),
+	STEP(close, 5),	      STEP(shutdown, 3),    STEP(dup, 6),
+	STEP(listener, 3),    STEP(setsockopt, 10), STEP(getsockopt, 8),
+	STEP(fcntl, 8),	      STEP(ioctl, 8),	    STEP(name, 4),
+	STEP(error, 5),	      STEP(poll, 15),	    STEP(select, 10),
+	STEP(epoll_open, 10), STEP(epoll_ctl, 25),  STEP(epoll_wait, 25),
+	STEP(stdio, 2),	      STEP(other, 1),	    STEP(fork, 2),
+	STEP(exec, 1),	      STEP(pass, 1),	    STEP(splice, 1),
 };
+#define CHOICES (sizeof(choices) / sizeof(choices[0]))
 
 /* What a child does: nothing that opens or closes. */
 static const struct choice child_choices[] = {
-	{step_recv, 6}, {step_send, 6},	      {step_peer, 4},
-	{step_poll, 2}, {step_getsockopt, 1}, {step_ioctl, 1},
+	STEP(recv, 6), STEP(send, 6),	    STEP(peer, 4),
+	STEP(poll, 2), STEP(getsockopt, 1), STEP(ioctl, 1),
 };
 
 static void take_one(const struct choice *c, size_t n)
@@ -96,6 +104,16 @@ static void address(struct sockaddr_storage *ss, const char *text,
 	w->addr_len = w->family == AF_INET ? sizeof(*in) : sizeof(*in6);
 }
 
+static void obey(const char *word)
+{
+	w->leave |= !strcmp(word, "leave");
+	w->settle |= !strcmp(word, "settle");
+	w->tame |= !strcmp(word, "tame");
+	for (size_t i = 0; i < CHOICES; i++)
+		if (*word == '-' && !strcmp(word + 1, choices[i].name))
+			choices[i].weight = 0;
+}
+
 static void listen_there(void)
 {
 	int s = socket(w->family, SOCK_STREAM, 0), on = 1;
@@ -137,10 +155,8 @@ int main(int argc, char **argv)
 		return 2;
 	world_open(strtoull(argv[3], NULL, 10), argv[2]);
 	steps = atoi(argv[4]);
-	for (int i = 9; i < argc; i++) {
-		w->leave |= !strcmp(argv[i], "leave");
-		w->tame |= !strcmp(argv[i], "tame");
-	}
+	for (int i = 9; i < argc; i++)
+		obey(argv[i]);
 	w->mapped = !strchr(argv[5], ':') && chance(4);
 	address(&w->self, argv[5], argv[6]);
 	address(&w->peer, argv[7], argv[8]);
@@ -149,7 +165,7 @@ int main(int argc, char **argv)
 	say_end();
 	for (w->step = 1; w->step <= steps; w->step++) {
 		watchdog();
-		take_step(choices, sizeof(choices) / sizeof(choices[0]));
+		take_step(choices, CHOICES);
 		say_end();
 	}
 	finish();

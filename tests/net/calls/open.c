@@ -29,6 +29,7 @@ static void accepted(int fd, bool nonblock)
 {
 	item_add(fd, CONN, w->pending);
 	w->conns[w->pending].nonblock = nonblock;
+	conn_settle(&w->conns[w->pending], fd);
 	w->pending = -1;
 }
 
@@ -209,6 +210,7 @@ static void connect_step(void)
 		say("; the peer's accept: %s", strerrorname_np(a.err));
 	item_add(fd, CONN, conn);
 	w->conns[conn].nonblock = flags;
+	conn_settle(&w->conns[conn], fd);
 }
 
 /* To where nobody listens, or with wrong arguments */

@@ -52,8 +52,9 @@ struct world {
 	uint64_t rng;
 	uint32_t opened; /* connections so far */
 	int step;
-	bool leave;	/* steps that send a connection home to Linux */
-	bool tame;	/* no pointers to where nothing is */
+	bool leave;  /* steps that send a connection home to Linux */
+	bool settle; /* connections are used before the first step with them */
+	bool tame;   /* no pointers to where nothing is */
 	bool accepting; /* listener: nonblocking */
 	int pending;	/* connection that waits to be accepted, -1 */
 	int family;
@@ -128,6 +129,8 @@ static inline bool conn_over(const struct conn *c)
 }
 int conn_free(void); /* -1 */
 void conn_begin(int conn);
+/* Its first descriptor is there. */
+void conn_settle(struct conn *c, int fd);
 /* Once: the service decides whether it carries the connection. */
 void conn_touched(struct conn *c);
 /* Would a call wait that wants so many bytes? */
