@@ -36,7 +36,8 @@
  * a segment that Linux answers is Linux's to echo, an echo that comes with a
  *FIN finds nothing of Linux's to slow down.
  *
- * After a RST of Linux's an ack is not clamped: a peer that did not take the
+ * After a RST of Linux's nobody takes data of the peer's any more: all that was
+ * in flight is moved to rcv_base, too. And an ack is not clamped: a peer that did not take the
  * RST (data in flight) challenges it, and Linux's second RST must carry the
  * number that the peer named (RFC 5961 section 3.2).
  *
@@ -272,8 +273,8 @@ static uint32_t seq_to_linux(const struct translation *t,
 	uint32_t old = v->rcv_nxt - seq, ahead = seq - v->rcv_nxt;
 
 	if (!seq_lt(seq, v->rcv_nxt)) {
-		if (ahead > 1 && ahead <= v->rcv_wnd && !f->payload_len &&
-		    !frame_tcp(f)->fin)
+		if (ahead > 1 && ahead <= v->rcv_wnd &&
+		    (t->reset || (!f->payload_len && !frame_tcp(f)->fin)))
 			ahead = frame_tcp(f)->rst;
 		return t->rcv_base + ahead;
 	}

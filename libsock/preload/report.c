@@ -5,7 +5,8 @@
  * Where XTS_REPORT names a file, a process appends a line to it when it ends:
  *   pid=1234 program=redis-server offloaded=7 reason_POLICY=1
  * Each connection is counted once, when it is closed or the process ends, as
- * offloaded or by the reason why not. Children of fork() begin at 0.
+ * offloaded or by the reason why not. Children of fork() begin at 0; a process
+ * that had none writes nothing.
  */
 #include "libsock/preload/preload.h"
 
@@ -52,8 +53,10 @@ static size_t format(char *line, size_t size)
 #undef X
 	};
 	uint64_t n = atomic_load(&counts[XTS_REASON_NONE]);
-	int at = snprintf(line, size, "pid=%d program=%s offloaded=%llu",
-			  (int)getpid(), program_invocation_short_name,
+	/* Titles have more than one word. */
+	int word = (int)strcspn(program_invocation_short_name, " :");
+	int at = snprintf(line, size, "pid=%d program=%.*s offloaded=%llu",
+			  (int)getpid(), word, program_invocation_short_name,
 			  (unsigned long long)n);
 	unsigned int i;
 
@@ -69,6 +72,16 @@ static size_t format(char *line, size_t size)
 	return (size_t)at < size ? (size_t)at : size;
 }
 
+static bool any(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < XTS_REASON_COUNT; i++)
+		if (atomic_load(&counts[i]))
+			return true;
+	return false;
+}
+
 void report_write(void)
 {
 	char line[1024];
@@ -77,6 +90,8 @@ void report_write(void)
 	if (!config.report || atomic_exchange(&written, true))
 		return;
 	fd_count_open();
+	if (!any())
+		return;
 	fd = open(config.report, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
 		  0666);
 	if (fd < 0)

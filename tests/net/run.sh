@@ -35,9 +35,11 @@ sum_report() {
 		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
 }
 carried() { sum_report "$1" '^offloaded$'; }
-# A connection that nobody read from or wrote to was never offered.
+# A connection that nobody read from or wrote to was never offered; one that its
+# peer had ended before that is not taken.
 left() {
-	echo $(($(sum_report "$1" '^reason_') - $(sum_report "$1" '^reason_PENDING$')))
+	echo $(($(sum_report "$1" '^reason_') -
+		$(sum_report "$1" '^reason_(PENDING|NOT_ESTABLISHED)$')))
 }
 
 check_offloaded() {

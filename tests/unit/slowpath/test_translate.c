@@ -540,6 +540,26 @@ static void test_answer_to_a_challenged_reset_names_the_peers_number(void **st)
 	assert_int_equal(out.seq, w.v.snd_una + 100);
 }
 
+/* More was in flight than Linux ever advertised: conntrack must not mind. */
+static void test_data_behind_our_reset_stay_in_the_window(void **state)
+{
+	struct segment in;
+	struct world w;
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		world_make(&w);
+		w.v.rcv_wnd = 4000000;
+		w.t.reset = true;
+		in = w.to_linux;
+		in.len = test_random() % 1000;
+		in.seq = w.v.rcv_nxt + 2 + test_random() % 3999999;
+		in.ack = w.v.snd_nxt;
+		in.flags = SEG_ACK | (test_random() % 2 ? SEG_FIN : 0);
+		assert_int_equal(linux_side(&w, &in).seq, w.t.rcv_base);
+	}
+}
+
 static void test_wrong_checksum_stays_wrong(void **state)
 {
 	struct segment_buf b;
@@ -1038,6 +1058,7 @@ int main(void)
 		cmocka_unit_test(test_segment_without_ack_keeps_its_ack_field),
 		cmocka_unit_test(
 			test_answer_to_a_challenged_reset_names_the_peers_number),
+		cmocka_unit_test(test_data_behind_our_reset_stay_in_the_window),
 		cmocka_unit_test(test_wrong_checksum_stays_wrong),
 		cmocka_unit_test(test_padding_goes_with_the_payload),
 		cmocka_unit_test(
