@@ -2,8 +2,10 @@
 /*
  * epoll.c - epolls, of sockets, pipes, eventfds and each other
  *
- * Events come in no order that anybody promises: they are said sorted by what
- * they were registered with.
+ * Events come in no order that anybody promises, nor all by one call where
+ * several descriptors are ready: they are collected over some calls and said
+ * sorted by what they were registered with. What is to come only once
+ * (EPOLLET, EPOLLONESHOT) is said with how often it came.
  */
 #include "world.h"
 
@@ -18,6 +20,8 @@
 #include <unistd.h>
 
 #define EVENTS 64
+#define LOOKS 24 /* calls until nothing is left to be told */
+#define ONCE (UINT64_C(1) << 16)
 
 static const uint32_t masks[] = {
 	EPOLLIN,
@@ -141,7 +145,9 @@ void step_epoll_ctl(void)
 		return;
 	}
 	ev.events = pick_events();
-	ev.data.u64 = (uint64_t)w->step << 16 | (uint32_t)it->fd;
+	ev.data.u64 = (uint64_t)w->step << 17 | (uint32_t)it->fd;
+	if (ev.events & (EPOLLET | EPOLLONESHOT))
+		ev.data.u64 |= ONCE;
 	say(" op %d %x", op, ev.events);
 	say_result(epoll_ctl(ep->fd, op, it->fd,
 			     op == EPOLL_CTL_DEL && chance(2) ? NULL : &ev));
@@ -149,44 +155,84 @@ void step_epoll_ctl(void)
 
 /* ---- waiting ------------------------------------------------------------- */
 
+struct seen {
+	uint64_t data;
+	uint32_t events;
+	int times;
+};
+
 static int by_data(const void *a, const void *b)
 {
-	const struct epoll_event *x = a, *y = b;
+	const struct seen *x = a, *y = b;
 
-	if (x->data.u64 != y->data.u64)
-		return x->data.u64 < y->data.u64 ? -1 : 1;
+	if (x->data != y->data)
+		return x->data < y->data ? -1 : 1;
 	return x->events < y->events ? -1 : x->events > y->events;
 }
 
-static void say_events(struct epoll_event *evs, int n)
+static int merge(struct seen *seen, int n, const struct epoll_event *evs,
+		 int more)
 {
-	qsort(evs, (size_t)n, sizeof(evs[0]), by_data);
-	for (int i = 0; i < n; i++)
-		say(" %llu/%llu %x", (unsigned long long)evs[i].data.u64 >> 16,
-		    (unsigned long long)evs[i].data.u64 & 0xffff,
-		    evs[i].events);
+	for (int i = 0, k; i < more; i++) {
+		for (k = 0; k < n; k++)
+			if (seen[k].data == evs[i].data.u64 &&
+			    seen[k].events == evs[i].events)
+				break;
+		if (k == n && n < EVENTS)
+			seen[n++] = (struct seen){evs[i].data.u64,
+						  evs[i].events, 0};
+		if (k < EVENTS)
+			seen[k].times++;
+	}
+	return n;
+}
+
+static void say_events(struct seen *seen, int n)
+{
+	qsort(seen, (size_t)n, sizeof(seen[0]), by_data);
+	say(": %d", n);
+	for (int i = 0; i < n; i++) {
+		say(" %llu/%llu %x", (unsigned long long)seen[i].data >> 17,
+		    (unsigned long long)seen[i].data & 0xffff, seen[i].events);
+		if (seen[i].data & ONCE)
+			say(" x%d", seen[i].times);
+	}
+}
+
+static int wait_call(int ep, struct epoll_event *evs, int ms,
+		     const sigset_t *mask)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+
+	switch (mask ? 1 + pick(2) : pick(3)) {
+	case 0:
+		return epoll_wait(ep, evs, EVENTS, ms);
+	case 1:
+		return epoll_pwait(ep, evs, EVENTS, ms, mask);
+	default:
+		return epoll_pwait2(ep, evs, EVENTS, &ts, mask);
+	}
 }
 
 static int wait_once(int ep, int ms, const sigset_t *mask)
 {
 	struct epoll_event evs[EVENTS];
-	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
-	int n;
+	struct seen seen[EVENTS];
+	int n = wait_call(ep, evs, ms, mask), all;
 
-	switch (mask ? 1 + pick(2) : pick(3)) {
-	case 0:
-		n = epoll_wait(ep, evs, EVENTS, ms);
-		break;
-	case 1:
-		n = epoll_pwait(ep, evs, EVENTS, ms, mask);
-		break;
-	default:
-		n = epoll_pwait2(ep, evs, EVENTS, &ts, mask);
+	if (n <= 0) {
+		say_result(n);
+		return n;
 	}
-	say_result(n);
-	if (n > 0)
-		say_events(evs, n);
-	return n;
+	all = merge(seen, 0, evs, n);
+	for (int i = 0; i < LOOKS; i++) {
+		usleep(5);
+		n = epoll_wait(ep, evs, EVENTS, 0);
+		if (n > 0)
+			all = merge(seen, all, evs, n);
+	}
+	say_events(seen, all);
+	return all;
 }
 
 static void wait_badly(int ep)
@@ -239,7 +285,7 @@ static bool registered(int ep, const struct item *it)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
 
-	ev.data.u64 = (uint64_t)w->step << 16 | (uint32_t)it->fd;
+	ev.data.u64 = (uint64_t)w->step << 17 | (uint32_t)it->fd;
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, it->fd, &ev) == 0)
 		return true;
 	return errno == EEXIST &&

@@ -101,14 +101,14 @@ static void accept_step(struct item *it)
 	say("listener fd%d", it->fd);
 	if (w->pending < 0 && !peer_connects(later ? 4 : 0))
 		return;
+	if (!later && poll(&p, 1, LIMIT_MS) != 1)
+		say(" too late");
 	if (!later && chance(5)) {
 		say(" left alone");
 		return; /* for some other step */
 	}
 	if (later)
 		signal_start(true);
-	else if (poll(&p, 1, LIMIT_MS) != 1)
-		say(" too late");
 	do_accept(it->fd);
 	signal_stop();
 	if (later)

@@ -139,7 +139,7 @@ static void set_badly(struct item *it)
 	/* What it would do is not known. */
 	if (o->opt == TCP_REPAIR && o->level == IPPROTO_TCP)
 		return;
-	if (chance(2))
+	if (!w->tame && chance(2))
 		val = bad_pointer();
 	else
 		len = chance(2) ? pick(4) : (socklen_t)-1;
@@ -223,7 +223,7 @@ void step_getsockopt(void)
 	if (level == IPPROTO_TCP && opt == TCP_QUICKACK)
 		return;
 	say("getsockopt fd%d %d %d %u", it->fd, level, opt, len);
-	if (!chance(12)) {
+	if (w->tame || !chance(12)) {
 		n = getsockopt(it->fd, level, opt, val, &len);
 	} else if (chance(3)) {
 		n = getsockopt(it->fd, level, opt, val, bad_pointer());
@@ -322,7 +322,7 @@ void step_ioctl(void)
 	if (!it)
 		return;
 	say("ioctl fd%d", it->fd);
-	switch (pick(10)) {
+	switch (pick(w->tame ? 8 : 10)) {
 	case 0:
 		say(" mark");
 		n = it->kind == CONN ? ioctl(it->fd, SIOCATMARK, &value) : 0;
@@ -337,16 +337,16 @@ void step_ioctl(void)
 		n = ioctl(it->fd, 0x12345678, &value);
 		break;
 	case 3:
+		say(" tty");
+		n = isatty(it->fd) - 1;
+		break;
+	case 8:
 		say(" bad");
 		n = ioctl(it->fd, FIONREAD, bad_pointer());
 		break;
-	case 4:
+	case 9:
 		say(" bad");
 		n = ioctl(it->fd, FIONBIO, bad_pointer());
-		break;
-	case 5:
-		say(" tty");
-		n = isatty(it->fd) - 1;
 		break;
 	default:
 		say(" inq");
@@ -386,7 +386,7 @@ void step_name(void)
 
 	if (!it)
 		return;
-	if (chance(6))
+	if (!w->tame && chance(6))
 		at = bad_pointer();
 	n = self ? getsockname(it->fd, at, &len)
 		 : getpeername(it->fd, at, &len);

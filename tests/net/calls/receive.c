@@ -318,6 +318,8 @@ void step_recv(void)
 	else
 		k.flags = pick_flags();
 	k.len = pick_len(k.c);
+	if (w->tame && k.len < 2)
+		k.len = 2;
 	if (!w->tame && chance(12))
 		receive_badly(&k);
 	else

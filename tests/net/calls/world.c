@@ -492,12 +492,15 @@ void conn_touched(struct conn *c)
 
 void conn_settle(struct conn *c, int fd)
 {
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	char byte;
 
 	if (!w->settle)
 		return;
 	recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	conn_touched(c);
+	if (poll(&p, 1, LIMIT_MS) != 1)
+		say("; too late to write");
 }
 
 void conn_sent(struct conn *c, ssize_t n)
