@@ -163,8 +163,9 @@ int main(int argc, char **argv)
 	listen_there();
 	step_open();
 	say_end();
-	for (w->step = 1; w->step <= steps; w->step++) {
+	for (int i = 1; i <= steps; i++) {
 		watchdog();
+		world_step(i);
 		take_step(choices, CHOICES);
 		say_end();
 	}

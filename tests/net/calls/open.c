@@ -274,6 +274,18 @@ static void reset_on_close(struct item *it)
 	conn_of(it)->linger = true;
 }
 
+/* The socket is as if it had never been connected. */
+static void disconnect(int fd)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+
+	say(" disconnect");
+	say_result(connect(fd, &none, sizeof(none)));
+	say_ready(fd);
+	say("; recv");
+	say_result(recv(fd, buf, 10, MSG_DONTWAIT));
+}
+
 void step_close(void)
 {
 	struct item *it = chance(4)   ? item_any()
@@ -292,6 +304,10 @@ void step_close(void)
 		/* A reset throws away what is on its way. */
 		if (c->linger || conn_avail(c))
 			conn_drain(c);
+		if (chance(10)) {
+			conn_drain(c);
+			disconnect(it->fd);
+		}
 	}
 	n = chance(4)
 		    ? close_range((unsigned int)it->fd, (unsigned int)it->fd, 0)

@@ -90,6 +90,9 @@ static void transmit(int fd, struct conn *c)
 	size_t len = chance(8) ? 0 : chance(6) ? 1 : 1 + pick(4000);
 	ssize_t n;
 
+	/* The first message's answer is a reset: who knows when. */
+	if (how == SENDMMSG && !c->peer_open)
+		how = SENDMSG;
 	say("%s fd%d len %zu flags %x", how_names[how], fd, len,
 	    (unsigned int)flags);
 	n = call(fd, how, next_bytes(c), len, flags);
@@ -155,6 +158,7 @@ static bool can_put(const struct conn *c)
 /* More than fits: it goes on as the peer reads. */
 static void transmit_big(int fd, struct conn *c)
 {
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	char *from = malloc(BIG);
 	ssize_t n;
 
@@ -167,6 +171,9 @@ static void transmit_big(int fd, struct conn *c)
 	n = chance(2) ? write(fd, from, BIG) : send(fd, from, BIG, 0);
 	say_result(n);
 	peer_last();
+	/* The last acknowledgements are on their way. */
+	if (poll(&p, 1, LIMIT_MS) != 1)
+		say(" too late");
 	c->out_sent += BIG;
 	c->out_seen += BIG;
 	free(from);

@@ -32,6 +32,16 @@ static int control;
 static char line[4096];
 static size_t line_len;
 
+/* Each step begins anew, so that one that differs does not change all that
+ * follow. */
+void world_step(int step)
+{
+	w->step = step;
+	w->rng = w->seed << 20 | (uint32_t)step;
+	/* Not a multiple of what the generator adds. */
+	w->rng = stream_mix(&w->rng);
+}
+
 uint32_t pick(uint32_t n)
 {
 	return (uint32_t)(stream_mix(&w->rng) % n);
@@ -210,9 +220,8 @@ void world_open(uint64_t seed, const char *path)
 	stream_init();
 	w = map(sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED);
 	buf = map(BUF, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	/* Not a multiple of what the generator adds. */
-	w->rng = seed;
-	w->rng = stream_mix(&w->rng);
+	w->seed = seed;
+	world_step(0);
 	w->pending = -1;
 	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGPIPE, &sa, NULL);

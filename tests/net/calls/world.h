@@ -49,7 +49,7 @@ struct item {
 };
 
 struct world {
-	uint64_t rng;
+	uint64_t seed, rng;
 	uint32_t opened; /* connections so far */
 	int step;
 	bool leave;  /* steps that send a connection home to Linux */
@@ -72,6 +72,7 @@ extern char *buf;	     /* BUF bytes */
 extern volatile int signals; /* SIGUSR1 seen by this process */
 
 void world_open(uint64_t seed, const char *control);
+void world_step(int step);
 void watchdog(void);
 
 uint32_t pick(uint32_t n);
