@@ -41,6 +41,7 @@ comma = ,
 
 CC ?= gcc
 CLANG ?= clang-14
+OBJCOPY ?= objcopy
 BPFTOOL ?= $(or $(wildcard /usr/sbin/bpftool),bpftool)
 WERROR ?= -Werror
 OPT ?= -O2
@@ -81,7 +82,9 @@ FUZZ_SRCS = $(wildcard tests/fuzz/fuzz_*.c)
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
 SKEL = $B/bpf/steer.skel.h
-PROGRAMS = $B/tas-xdp $B/tas-run $(patsubst libsock/examples/%.c,$B/%,$(EXAMPLE_SRCS)) \
+# A sanitizer's runtime must be in the program itself.
+PRELOAD = $(if $(SANITIZE),,$B/libtas-run.so $B/tas-run)
+PROGRAMS = $B/tas-xdp $(patsubst libsock/examples/%.c,$B/%,$(EXAMPLE_SRCS)) \
 	$(patsubst %.c,$B/%,$(BENCH_SRCS))
 UNIT_TESTS = $(patsubst %.c,$B/%,$(UNIT_SRCS))
 NET_PROGRAMS = $(patsubst %.c,$B/%,$(NET_SRCS)) $B/tests/net/calls/calls
@@ -92,7 +95,7 @@ FUZZERS = $(patsubst %.c,.build-fuzz/%,$(FUZZ_SRCS))
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAMS) $B/libsock.a $B/$(SONAME) $B/libtas-run.so
+all: $(PROGRAMS) $(PRELOAD) $B/libsock.a $B/$(SONAME)
 
 # ---- compile ---------------------------------------------------------------
 
@@ -144,7 +147,7 @@ $B/$(SONAME): $(call objs,$(LIBSOCK_SRCS)) libsock/libsock.map
 # The library's own calls of libc don't go through the interposer.
 $B/libsock/preload/real/%.o: $B/libsock/%.o libsock/preload/real.syms
 	@mkdir -p $(@D)
-	@objcopy --redefine-syms=libsock/preload/real.syms $< $@
+	@$(OBJCOPY) --redefine-syms=libsock/preload/real.syms $< $@
 
 # Headers declare what is defined here with arguments that can't be NULL.
 $B/libsock/preload/%.o: ALL_CFLAGS += -Wno-nonnull-compare \
@@ -158,6 +161,7 @@ $B/libtas-run.so: $(call objs,$(PRELOAD_SRCS)) \
 		-Wl,--version-script,libsock/preload/preload.map -o $@ \
 		$(filter %.o,$^) -ldl
 
+$B/libsock/preload/tas-run.o: ALL_CFLAGS += -DTAS_LIBDIR='"$(LIBDIR)"'
 $B/tas-run: $B/libsock/preload/tas-run.o
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
@@ -273,8 +277,9 @@ format: deps-lint
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig \
-		$(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man3 \
-		$(DESTDIR)$(MANDIR)/man8
+		$(DESTDIR)$(LIBDIR)/tas-run $(DESTDIR)$(BINDIR) \
+		$(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1 \
+		$(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man8
 	install -m 755 $B/tas-xdp $(DESTDIR)$(SBINDIR)/tas-xdp
 	install -m 644 libsock/xts.h libsock/xts_proto.h $(DESTDIR)$(INCLUDEDIR)/
 	install -m 644 $B/libsock.a $(DESTDIR)$(LIBDIR)/libsock.a
@@ -284,6 +289,10 @@ install: all
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' libsock/libsock.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/libsock.pc
+	install -m 755 $B/tas-run $(DESTDIR)$(BINDIR)/tas-run
+	install -m 755 $B/libtas-run.so \
+		$(DESTDIR)$(LIBDIR)/tas-run/libtas-run.so
+	install -m 644 libsock/tas-run.1 $(DESTDIR)$(MANDIR)/man1/tas-run.1
 	install -m 644 libsock/xts.3 $(DESTDIR)$(MANDIR)/man3/xts.3
 	install -m 644 slowpath/tas-xdp.8 $(DESTDIR)$(MANDIR)/man8/tas-xdp.8
 

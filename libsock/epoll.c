@@ -763,16 +763,21 @@ static int poll_briefly(struct xctx *c, struct epoll_event *evs, int max)
 	return poll_once(c, evs, max, false);
 }
 
-/* The descriptor's promise holds for this call's leavings, too; and another
- * thread that sleeps here takes what this one had no room for. */
-static void leave_wait(struct xctx *c)
+/* The descriptor's promise, where n events are returned or none (-errno): it is
+ * readable while there are more, and told of the next one. Another thread that
+ * sleeps here takes what this one had no room for. */
+static int leave_wait(struct xctx *c, struct epoll_event *evs, int max, int n)
 {
 	if (!c->fd_used && !c->borrowed)
-		return;
+		return n;
 	pthread_mutex_lock(&c->lock);
-	if (!c->signalled && (c->fd_used || (c->n_sleepers && c->n_ready)))
+	if (n <= 0 && c->fd_used && !c->n_sleepers)
+		n += arm(c, evs, n ? 0 : max);
+	if (!c->signalled &&
+	    (c->fd_used ? n > 0 || c->n_ready : c->n_sleepers && c->n_ready))
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
+	return n;
 }
 
 int xts_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
@@ -795,8 +800,7 @@ int xts_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 					    : xclock_ns() + (uint64_t)timeout *
 								    1000000u,
 				NULL);
-	leave_wait(c);
-	return xts_result(n);
+	return xts_result(leave_wait(c, events, maxevents, n));
 }
 
 /* ---- life --------------------------------------------------------------- */
@@ -943,8 +947,7 @@ int xlend_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 		if (!n)
 			n = wait_events(c, events, maxevents, deadline, mask);
 	}
-	leave_wait(c);
-	return xts_result(n);
+	return xts_result(leave_wait(c, events, maxevents, n));
 }
 
 void *xlend_epoll_borrow(int epfd)
@@ -954,5 +957,15 @@ void *xlend_epoll_borrow(int epfd)
 
 void xlend_epoll_promise(void *ectx)
 {
-	(void)xts_epoll_fd(ectx);
+	struct xctx *c = ectx;
+
+	pthread_mutex_lock(&c->lock);
+	if (!c->fd_used) {
+		c->fd_used = true;
+		if (!c->n_sleepers)
+			arm(c, NULL, 0);
+		if (c->n_ready && !c->signalled)
+			xctx_wake(c);
+	}
+	pthread_mutex_unlock(&c->lock);
 }

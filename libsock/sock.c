@@ -239,7 +239,10 @@ void xsock_declined(struct xsock *s, enum xts_reason reason)
 
 	atomic_store(&s->reason, reason);
 	if (!passes(reason)) {
-		xsock_set_phase(s, XPHASE_KERNEL);
+		/* Another process has it, who got the same descriptor. */
+		xsock_set_phase(s, s->lent && reason == XTS_REASON_DUPLICATE
+					   ? XPHASE_FORKED
+					   : XPHASE_KERNEL);
 		return;
 	}
 	wait = wait < min ? min : wait > max ? max : wait;

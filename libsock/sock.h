@@ -16,7 +16,8 @@
  *   OFFLOADED  data are in shared memory, ctx is set
  *   MOVING     on its way to another context; data calls wait
  *   CLOSING    closed by the program; waits for the service's last reply
- *   FORKED     was offloaded when the process forked, seen from the child
+ *   FORKED     was offloaded when the process forked, seen from the child; or
+ *              (lent ones) another process that holds it has offloaded it
  * NEW -> ASKING and NEW -> KERNEL are compare-and-swap; all others are made
  * under the lock of the context that ctx names.
  *

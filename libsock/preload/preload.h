@@ -88,6 +88,8 @@ int fd_close(int fd, uint64_t word);
 int fd_highest(void);
 /* An established connection, or one to be, is ours from now on. */
 void fd_adopt(int fd, bool accepted, bool nonblock);
+/* A descriptor of ours with the same file, -1: none */
+int fd_of_same_file(int fd);
 /* fd was just made by the kernel: what its word says is of an older file. */
 void fd_fresh(int fd);
 /* It never was a connection. */

@@ -86,6 +86,7 @@
 	  (int in, off_t *oi, int out, off_t *oo, size_t n, unsigned int f),   \
 	  (in, oi, out, oo, n, f))                                             \
 	X(FILE *, fdopen, (int fd, const char *mode), (fd, mode))              \
+	X(int, fclose, (FILE * f), (f))                                        \
 	X(int, fileno, (FILE * f), (f))                                        \
 	X(int, fileno_unlocked, (FILE * f), (f))                               \
 	X(void, closefrom, (int fd), (fd))                                     \

@@ -92,12 +92,15 @@ int socket(int domain, int type, int protocol)
 	return fd;
 }
 
-/* Made by this process or another, before or past us */
+/* Made by this process or another, before or past us; maybe we have another
+ * descriptor of it. */
 static void adopt_stranger(int fd)
 {
-	int flags = real.fcntl(fd, F_GETFL, 0);
+	int flags = real.fcntl(fd, F_GETFL, 0), other = fd_of_same_file(fd);
 
-	if (flags >= 0)
+	if (other >= 0)
+		fd_copied(other, fd);
+	else if (flags >= 0)
 		fd_adopt(fd, false, flags & O_NONBLOCK);
 }
 

@@ -20,7 +20,7 @@
 #include "libsock/preload/preload.h"
 
 #include <fcntl.h>
-#include <limits.h>
+#include <sys/stat.h>
 
 _Atomic uint64_t fd_words[FD_MAX];
 
@@ -179,6 +179,21 @@ int fd_settle(int fd, int s)
 		return s;
 	fd_demote(fd, fd_make(FD_SOCKET, 0, s));
 	return 0;
+}
+
+int fd_of_same_file(int fd)
+{
+	int other, high = fd_highest();
+	struct stat a, b;
+
+	if (fstat(fd, &a))
+		return -1;
+	for (other = 0; other <= high; other++)
+		if (other != fd && is_socket(fd_word(other)) &&
+		    !fstat(other, &b) && a.st_ino == b.st_ino &&
+		    a.st_dev == b.st_dev)
+			return other;
+	return -1;
 }
 
 /* ---- duplicates -----------------------------------------------------------

@@ -4,8 +4,9 @@
  *
  * Puts the options into the environment and the interposer into LD_PRELOAD, in
  * front of what is there, and becomes the program. The interposer is the file
- * that XTS_PRELOAD names, or libtas-run.so beside this program (a build), or in
- * ../lib/tas-run from there (an installation).
+ * that XTS_PRELOAD names, or libtas-run.so beside this program (a build), in
+ * ../lib/tas-run from there (an installation that was moved), or where it was
+ * to be installed.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,6 +19,9 @@
 #include <unistd.h>
 
 #define LIBRARY "libtas-run.so"
+#ifndef TAS_LIBDIR
+#define TAS_LIBDIR "/usr/local/lib"
+#endif
 
 static const char help[] =
 	"usage: tas-run [OPTION...] PROGRAM [ARGUMENT...]\n"
@@ -103,6 +107,12 @@ static bool beside(char *path, size_t size, const char *where)
 	return n > 0 && (size_t)n < size && !access(path, R_OK);
 }
 
+static bool installed(char *path, size_t size)
+{
+	snprintf(path, size, "%s", TAS_LIBDIR "/tas-run/" LIBRARY);
+	return !access(path, R_OK);
+}
+
 static void preload(void)
 {
 	const char *named = getenv("XTS_PRELOAD");
@@ -112,7 +122,8 @@ static void preload(void)
 	if (named && *named)
 		snprintf(path, sizeof(path), "%s", named);
 	else if (!beside(path, sizeof(path), "") &&
-		 !beside(path, sizeof(path), "../lib/tas-run/")) {
+		 !beside(path, sizeof(path), "../lib/tas-run/") &&
+		 !installed(path, sizeof(path))) {
 		fprintf(stderr, "tas-run: no " LIBRARY "; say XTS_PRELOAD\n");
 		exit(125);
 	}

@@ -16,6 +16,8 @@
 
 # shellcheck disable=SC2034 # for those who source this file
 RUN=$BUILD/tas-run
+# Itself, not what may stand in front of it
+PYTHON=$(python3 -c "import sys; print(sys.executable)")
 
 run_server() {
 	local log=$1
@@ -52,3 +54,8 @@ check_offloaded() {
 	fi
 	[ ! -s "$TB_DIR/$2.report" ] || note <"$TB_DIR/$2.report"
 }
+
+if [ ! -e "$BUILD/libtas-run.so" ]; then
+	skip "tas-run" "a build with a sanitizer has no interposer"
+	exit 0
+fi

@@ -46,7 +46,8 @@ cleans() {
 
 all_there() {
 	local file
-	for file in sbin/tas-xdp lib/libsock.a lib/libsock.so \
+	for file in sbin/tas-xdp bin/tas-run lib/tas-run/libtas-run.so \
+		share/man/man1/tas-run.1 lib/libsock.a lib/libsock.so \
 		lib/libsock.so.0 lib/pkgconfig/libsock.pc include/xts.h \
 		include/xts_proto.h share/man/man3/xts.3 \
 		share/man/man8/tas-xdp.8; do
@@ -120,6 +121,9 @@ rm -rf "$SRC"
 check "everything is installed" all_there
 check "man page xts.3 formats without a warning" \
 	formats "$DEST/usr/share/man/man3/xts.3"
+check "man page tas-run.1 formats without a warning" \
+	formats "$DEST/usr/share/man/man1/tas-run.1"
+check "tas-run finds its library" "$DEST/usr/bin/tas-run" true
 check "man page tas-xdp.8 formats without a warning" \
 	formats "$DEST/usr/share/man/man8/tas-xdp.8"
 check "xts.h needs no other header (C99)" header_alone c99

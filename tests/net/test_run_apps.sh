@@ -22,7 +22,7 @@ http_answers() { in_peer curl -sf -o /dev/null "http://$1/"; }
 
 # 8 clients on 4 threads: what was set is what is got
 memcached_keeps() {
-	in_peer timeout 60 python3 - <<-'END'
+	in_peer timeout 60 "$PYTHON" - <<-'END'
 	import socket, threading, sys
 	bad = []
 	def client(n):
@@ -101,7 +101,7 @@ nginx_serves() {
 }
 # Short connections, one after another
 nginx_serves_many() {
-	in_peer timeout 60 python3 - <<-'END'
+	in_peer timeout 60 "$PYTHON" - <<-'END'
 	import socket, sys
 	for i in range(300):
 	    s = socket.create_connection(('10.9.0.2', 80), 20)
@@ -129,7 +129,7 @@ nginx_runs() {
 	check "nginx, 4 workers, sendfile $1: files arrive unaltered [$STACK]" \
 		nginx_serves
 	check "300 short connections [$STACK]" nginx_serves_many
-	bg_peer far python3 -m http.server -d "$TB_DIR/www" 8080
+	bg_peer far "$PYTHON" -m http.server -d "$TB_DIR/www" 8080
 	local far=$BG_PID
 	wait_for 10 in_peer curl -sf -o /dev/null http://$PEER4:8080/
 	check "what it gets from elsewhere, too [$STACK]" nginx_proxies
@@ -154,7 +154,7 @@ runpy.run_module("http.server", run_name="__main__")
 '
 
 python_runs() {
-	run_server http python3 -c "$ENDS_WELL" -d "$TB_DIR/www" -b $SERVER4 8000
+	run_server http "$PYTHON" -c "$ENDS_WELL" -d "$TB_DIR/www" -b $SERVER4 8000
 	local pid=$BG_PID
 	check "python3's http.server answers [$STACK]" wait_for 10 \
 		http_answers $SERVER4:8000
@@ -173,7 +173,7 @@ curl_gets() {
 		cmp "$TB_DIR/got-large" "$TB_DIR/www/large"
 }
 curl_runs() {
-	bg_peer far python3 -m http.server -d "$TB_DIR/www" 8080
+	bg_peer far "$PYTHON" -m http.server -d "$TB_DIR/www" 8080
 	local far=$BG_PID
 	wait_for 10 in_peer curl -sf -o /dev/null http://$PEER4:8080/
 	check "curl gets what is there [$STACK]" curl_gets

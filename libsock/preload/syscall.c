@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * syscall.c - syscall(2) with the number of a call that is interposed
+ *
+ * Some libraries call the kernel so for what an older libc does not have. Only
+ * those on sockets, epolls and descriptors are ours; a program that enters the
+ * kernel by instructions of its own does so past us.
+ */
+#include "libsock/preload/preload.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* number, the call with arguments v[0..5] */
+#define CALLS(X)                                                               \
+	X(SYS_read, read(I(0), P(1), (size_t)v[2]))                            \
+	X(SYS_write, write(I(0), P(1), (size_t)v[2]))                          \
+	X(SYS_readv, readv(I(0), P(1), I(2)))                                  \
+	X(SYS_writev, writev(I(0), P(1), I(2)))                                \
+	X(SYS_close, close(I(0)))                                              \
+	X(SYS_dup, dup(I(0)))                                                  \
+	X(SYS_dup3, dup3(I(0), I(1), I(2)))                                    \
+	X(SYS_fcntl, fcntl(I(0), I(1), v[2]))                                  \
+	X(SYS_ioctl, ioctl(I(0), (unsigned long)v[1], v[2]))                   \
+	X(SYS_socket, socket(I(0), I(1), I(2)))                                \
+	X(SYS_connect, connect(I(0), P(1), (socklen_t)v[2]))                   \
+	X(SYS_listen, listen(I(0), I(1)))                                      \
+	X(SYS_accept, accept(I(0), P(1), P(2)))                                \
+	X(SYS_accept4, accept4(I(0), P(1), P(2), I(3)))                        \
+	X(SYS_shutdown, shutdown(I(0), I(1)))                                  \
+	X(SYS_getsockopt, getsockopt(I(0), I(1), I(2), P(3), P(4)))            \
+	X(SYS_setsockopt, setsockopt(I(0), I(1), I(2), P(3), (socklen_t)v[4])) \
+	X(SYS_sendto,                                                          \
+	  sendto(I(0), P(1), (size_t)v[2], I(3), P(4), (socklen_t)v[5]))       \
+	X(SYS_recvfrom, recvfrom(I(0), P(1), (size_t)v[2], I(3), P(4), P(5)))  \
+	X(SYS_sendmsg, sendmsg(I(0), P(1), I(2)))                              \
+	X(SYS_recvmsg, recvmsg(I(0), P(1), I(2)))                              \
+	X(SYS_sendmmsg, sendmmsg(I(0), P(1), (unsigned int)v[2], I(3)))        \
+	X(SYS_recvmmsg, recvmmsg(I(0), P(1), (unsigned int)v[2], I(3), P(4)))  \
+	X(SYS_sendfile, sendfile(I(0), I(1), P(2), (size_t)v[3]))              \
+	X(SYS_splice,                                                          \
+	  splice(I(0), P(1), I(2), P(3), (size_t)v[4], (unsigned int)v[5]))    \
+	X(SYS_epoll_ctl, epoll_ctl(I(0), I(1), I(2), P(3)))                    \
+	X(SYS_epoll_pwait, epoll_pwait(I(0), P(1), I(2), I(3), P(4)))          \
+	X(SYS_ppoll, ppoll(P(0), (nfds_t)v[1], P(2), P(3)))                    \
+	X(SYS_close_range,                                                     \
+	  close_range((unsigned int)v[0], (unsigned int)v[1], I(2)))
+
+#define I(n) ((int)v[n])
+#define P(n) ((void *)v[n])
+
+long syscall(long number, ...)
+{
+	long v[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, number);
+	for (i = 0; i < 6; i++)
+		v[i] = va_arg(ap, long);
+	va_end(ap);
+	switch (number) {
+#define X(nr, call)                                                            \
+	case nr:                                                               \
+		return call;
+		CALLS(X)
+#undef X
+#ifdef SYS_poll /* x86-64; newer CPUs have but one of each */
+	case SYS_poll:
+		return poll(P(0), (nfds_t)v[1], I(2));
+	case SYS_epoll_wait:
+		return epoll_wait(I(0), P(1), I(2), I(3));
+	case SYS_dup2:
+		return dup2(I(0), I(1));
+	case SYS_vfork:
+		return vfork();
+#endif
+	}
+	return real.syscall(number, v[0], v[1], v[2], v[3], v[4], v[5]);
+}

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck disable=SC1091,SC2086,SC2119 # words
+#
+# What programs do to the descriptors of their connections (calls.py), under
+# tas-run: with a service, and without.
+#
+#   peer                                server
+#   10.9.0.1                            10.9.0.2 on s0 (no service), then on tas0
+#   p0 ================ veth ========== s0
+#   calls.py peer                       tas-run calls.py SCENARIO
+set -u
+STACK=both
+cd "$(dirname "$0")" && . ./lib.sh && . ./run.sh
+CALLS=$LIB_DIR/calls.py
+
+# The peer's ends, one after another: the numbers of their lines
+peers() {
+	local lines status=0 pids=() p
+	for lines in $1; do
+		in_peer timeout 20 "$PYTHON" "$CALLS" peer "$lines" &
+		pids+=($!)
+		[ "$2" = at-once ] || { wait $! || status=1; }
+	done
+	[ "$2" != at-once ] || for p in "${pids[@]}"; do
+		wait "$p" || status=1
+	done
+	return $status
+}
+
+# scenario NAME OFFLOADED "LINES..." [at-once]: so many connections are
+# offloaded, if there is a service
+scenario() {
+	local name=$1 want=$2 status=0
+	[[ " ${WHICH:-$name} " = *" $name "* ]] || return
+	run_server calls env WHERE=$STACK timeout 30 "$PYTHON" "$CALLS" "$name"
+	local pid=$BG_PID
+	wait_for 10 grep -q listening "$TB_DIR/calls"
+	check "$name: the peer's end [$STACK]" peers "$3" "${4:-in-turn}"
+	check_wait "$name [$STACK]" $pid calls
+	is_tas || want=0
+	check_eq "$name: offloaded [$STACK]" "$(carried calls)" $want
+}
+
+run_all() {
+	scenario dup 1 4
+	scenario dup2_over 1 1
+	scenario dup2_same 1 3
+	scenario fork_serves 1 5
+	scenario fork_closes 1 4
+	scenario fork_uses 1 2
+	scenario exec_serves 1 3
+	scenario spawn_serves 1 3
+	scenario inetd 1 2
+	scenario pass_new 1 3
+	scenario pass_used 1 2
+	scenario close_all 2 "1 1"
+	scenario close_low 1 1
+	scenario poll_mixed 1 4
+	scenario poll_times_out 1 1
+	scenario epoll_kinds 1 5
+	scenario epoll_nested 1 4
+	scenario epoll_two 0 2
+	scenario epoll_two_late 1 2
+	scenario epoll_closed 1 3
+	scenario epoll_copied 1 2
+	scenario signals 1 2
+	scenario streams 1 "2 2"
+	scenario sendfile 1 1
+	scenario exits 1 2
+	scenario prefork 8 "3 3 3 3 3 3 3 3" at-once
+	scenario threads 1 200
+}
+WHICH=$*
+
+testbed_up 1
+server_address_kernel
+base_ruleset || exit 1
+STACK=kernel
+run_all
+server_address_none
+STACK=tas-xdp
+stack_start
+run_all
+check_no_invalid
+wait_for 20 server_has_no_sockets
+check_eq "no socket is left" "$(server_sockets)" 0
+daemon_stop
+check_eq "the service stops" $? 0
+finish
