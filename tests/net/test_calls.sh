@@ -32,9 +32,11 @@ addresses() {
 	fi
 }
 
-# Every third sequence has steps that send a connection home to Linux.
+# Every third sequence has steps that send a connection home to Linux; in every
+# second one the service has decided on a connection before the steps use it.
 words() {
 	[ $(($1 % 3)) != 0 ] || echo leave
+	[ $(($1 % 2)) != 0 ] || echo settle
 	echo $CALLS_WORDS
 }
 
