@@ -192,7 +192,10 @@ static void make(struct call *k)
 static void make_waiting(struct call *k, uint64_t target)
 {
 	struct conn *c = k->c;
-	uint64_t missing = target - conn_avail(c);
+	/* Less than SO_RCVLOWAT wakes nobody. */
+	uint64_t wakes = target > (uint64_t)c->lowat ? target
+						     : (uint64_t)c->lowat;
+	uint64_t missing = wakes - conn_avail(c);
 	bool later = conn_can_get(c) && missing < 1400 && c->rcv_ms != 20;
 	uint64_t start = now_ms();
 	uint32_t way = pick(12);
