@@ -199,6 +199,8 @@ static void make_waiting(struct call *k, uint64_t target)
 	bool later = conn_can_get(c) && missing < 1400 && c->rcv_ms != 20;
 	uint64_t start = now_ms();
 	uint32_t way = pick(12);
+	/* Where there is a limit, they would end the waiting. */
+	bool signalled = way < 6 && !c->rcv_ms;
 
 	if (c->rcv_ms == 20) {
 		say(" until it is late");
@@ -219,9 +221,10 @@ static void make_waiting(struct call *k, uint64_t target)
 		await_fin(c);
 	} else {
 		/* One segment, so that all of it comes at once. */
-		say(" to come%s", way < 6 ? ", with signals" : "");
-		peer_sends(c, (uint32_t)(missing + pick(50)), way < 6 ? 12 : 4);
-		if (way < 6)
+		say(" to come%s", signalled ? ", with signals" : "");
+		peer_sends(c, (uint32_t)(missing + pick(50)),
+			   signalled ? 12 : 4);
+		if (signalled)
 			signal_start(true);
 		make(k);
 		signal_stop();
