@@ -78,6 +78,7 @@ BENCH_SRCS = $(filter-out $(BENCH_HELP_SRCS) $(IMPAIR_SRCS),$(call srcs,bench))
 UNIT_SRCS = $(wildcard tests/unit/*/test_*.c)
 UNIT_HELP_SRCS = $(filter-out $(UNIT_SRCS),$(wildcard tests/unit/*/*.c tests/unit/*.c))
 NET_SRCS = $(call srcs,tests/net)
+CALLS_SRCS = $(call srcs,tests/net/calls)
 FUZZ_SRCS = $(wildcard tests/fuzz/fuzz_*.c)
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
@@ -87,7 +88,7 @@ PRELOAD = $(if $(SANITIZE),,$B/libtas-run.so $B/tas-run)
 PROGRAMS = $B/tas-xdp $(patsubst libsock/examples/%.c,$B/%,$(EXAMPLE_SRCS)) \
 	$(patsubst %.c,$B/%,$(BENCH_SRCS))
 UNIT_TESTS = $(patsubst %.c,$B/%,$(UNIT_SRCS))
-NET_PROGRAMS = $(patsubst %.c,$B/%,$(NET_SRCS))
+NET_PROGRAMS = $(patsubst %.c,$B/%,$(NET_SRCS)) $B/tests/net/calls/calls
 FUZZERS = $(patsubst %.c,.build-fuzz/%,$(FUZZ_SRCS))
 
 .PHONY: all tests check memcheck demo soak bench lint format-check format \
@@ -190,6 +191,11 @@ $B/tests/unit/%: $B/tests/unit/%.o $(call objs,$(UNIT_HELP_SRCS)) \
 $B/tests/net/%: $B/tests/net/%.o $B/libsock.a
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^ -pthread
+
+# Knows nothing of libsock.
+$B/tests/net/calls/calls: $(call objs,$(CALLS_SRCS))
+	@echo '  LD   $@'
+	@$(LINK) -o $@ $^
 
 tests: all $(UNIT_TESTS) $(NET_PROGRAMS)
 

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck disable=SC1091,SC2086,SC2119 # $PEER4 and its like are words
+#
+# What a program sees does not depend on who carries its connections: the same
+# generated sequence of socket calls on Linux and under tas-run, without a
+# service and with one, gives the same results, errno and readiness.
+#
+#   peer                                server
+#   10.9.0.1, fd09::1                   10.9.0.2, fd09::2 on s0, then on tas0
+#   p0 ================ veth ========== s0
+#   calls peer                          calls run, as it is and under tas-run
+#
+#   CALLS_SEEDS   which sequences, "1 40": from 1 to 40
+#   CALLS_STEPS   how long they are
+#   CALLS_RUNNER  what runs the program, instead of tas-run
+#   CALLS_WORDS   for the program
+#   CALLS_KEEP    a directory that all output is copied to
+set -u
+cd "$(dirname "$0")" && . ./lib.sh
+
+: "${CALLS_SEEDS:=1 40}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
+PEER_PORT=6000
+PORT=7000
+
+# addresses SEED: of the server and of the peer
+addresses() {
+	if [ $(($1 % 4)) = 3 ]; then
+		echo "$SERVER6 $PEER6"
+	else
+		echo "$SERVER4 $PEER4"
+	fi
+}
+
+# Every third sequence has steps that send a connection home to Linux; in every
+# second one the service has decided on a connection before the steps use it.
+words() {
+	[ $(($1 % 3)) != 0 ] || echo leave
+	[ $(($1 % 2)) != 0 ] || echo settle
+	echo $CALLS_WORDS
+}
+
+# What comes is acknowledged at once: each step waits for that.
+quick_acks() {
+	in_peer ip route change 10.9.0.0/24 dev p0 proto kernel scope link \
+		src $PEER4 quickack 1
+	in_peer ip -6 route replace fd09::/64 dev p0 proto kernel metric 256 \
+		quickack 1
+	in_server ip route change 10.9.0.0/24 dev s0 proto kernel scope link \
+		src $SERVER4 quickack 1
+	in_server ip -6 route replace fd09::/64 dev s0 proto kernel metric 256 \
+		quickack 1
+}
+
+# calls LOG SEED RUNNER...: one sequence, to the end
+calls() {
+	local log=$1 seed=$2 addr
+	shift 2
+	read -ra addr < <(addresses $seed)
+	PORT=$((PORT + 1))
+	in_server timeout 120 "$@" "$BIN/calls/calls" run "$TB_DIR/control" \
+		$seed $CALLS_STEPS ${addr[0]} $PORT ${addr[1]} $PEER_PORT \
+		$(words $seed) >"$TB_DIR/$log.$seed" 2>"$TB_DIR/$log.$seed.err"
+	echo "status $?" >>"$TB_DIR/$log.$seed"
+	[ -z "${CALLS_KEEP:-}" ] || cp "$TB_DIR/$log.$seed"* "$CALLS_KEEP"
+}
+
+# same SEED LOG: as on plain Linux; else the first difference and what was before
+same() {
+	cmp -s "$TB_DIR/linux.$1" "$TB_DIR/$2.$1" && return
+	diff -U 3 "$TB_DIR/linux.$1" "$TB_DIR/$2.$1" | tail -n +4 |
+		cut -c -300 | head -n 12
+	cat "$TB_DIR/$2.$1.err"
+	return 1
+}
+
+# Nothing went wrong that the program itself can tell.
+sound() {
+	! grep -nE 'WRONG|HANGS|EARLY|NOWHERE|too late|NOBODY|^status [^0]|: but' \
+		"$TB_DIR/linux.$1"
+}
+
+# compare NAME LOG FIRST STEP RUNNER...
+compare() {
+	local name=$1 log=$2 first=$3 step=$4 seed
+	shift 4
+	for ((seed = first; seed <= LAST; seed += step)); do
+		calls $log $seed "$@"
+		check "seed $seed, $name" same $seed $log
+	done
+}
+
+# reported WORD: sum over all reports
+reported() {
+	cat "$TB_DIR/report" 2>/dev/null | grep -oE "(^| )$1=[0-9]+" |
+		awk -F= '{ n += $2 } END { print n + 0 }'
+}
+
+read -r FIRST LAST <<<"$CALLS_SEEDS"
+testbed_up 1
+: "${CALLS_RUNNER=$BUILD/tas-run --report $TB_DIR/report}"
+server_address_kernel
+quick_acks
+bg_peer peer "$BIN/calls/calls" peer "$TB_DIR/control" $PEER_PORT
+wait_for 10 grep -q listening "$TB_DIR/peer"
+for ((seed = FIRST; seed <= LAST; seed++)); do
+	calls linux $seed
+	check "seed $seed goes on Linux as planned" sound $seed
+done
+compare "Linux again" again $FIRST 8
+compare "no service" alone $FIRST 4 $CALLS_RUNNER
+is_tas || finish
+server_address_none
+base_ruleset || exit 1
+stack_start
+rm -f "$TB_DIR/report"
+compare "service" xts $FIRST 1 $CALLS_RUNNER
+check_no_invalid
+if [ -s "$TB_DIR/report" ]; then
+	all=$(($(reported offloaded) + $(reported 'reason_[A-Z_]*')))
+	figure "$(reported offloaded) of $all connections carried by the service"
+	grep -ohE 'reason_[A-Z_]*' "$TB_DIR/report" | sort -u |
+		while read -r r; do echo "$r=$(reported $r)"; done | note
+	check_ge "a good share of $all" "$(reported offloaded)" $((all / 3))
+fi
+finish
