@@ -74,9 +74,42 @@ static void tap_write(struct daemon *d, const void *frame, uint32_t len)
 /* ---- Linux -> wire
  * ------------------------------------------------------------- */
 
+static void acked(struct translation *t, uint32_t seq)
+{
+	uint32_t behind = t->snd_base - seq;
+
+	if (behind < t->snd_behind)
+		t->snd_behind = behind;
+}
+
+/* Linux sends what it had to send when the connection was offloaded: the fast
+ * path has it. Linux is told that it arrived, with its own numbers. */
+static void ack_rest(struct daemon *d, const struct conn_key *key,
+		     struct translation *t, const struct frame *f)
+{
+	const struct tcphdr *th = frame_tcp(f);
+	uint32_t tsval = 0, tsecr = 0, len;
+	uint8_t buf[128];
+
+	acked(t, ntohl(th->seq) + f->payload_len);
+	translate_timestamps(f, &tsval, &tsecr);
+	len = translate_build_ack(key, f->data, t, ntohl(th->ack_seq),
+				  t->snd_base - t->snd_behind, UINT16_MAX,
+				  tsecr, tsval, false, buf);
+	tap_write(d, buf, len);
+	d->tap_pending = true;
+}
+
 static void remnant_from_linux(struct daemon *d, struct remnant *l,
 			       struct frame *f)
 {
+	if (l->t.snd_behind && f->payload_len) {
+		ack_rest(d, &l->key, &l->t, f);
+		if (!frame_tcp(f)->fin) {
+			d->count.absorbed++;
+			return;
+		}
+	}
 	translate_to_wire(&l->t, &l->view, false, daemon_now_ms(), f);
 	d->count.translated_out++;
 	if (frame_tcp(f)->fin)
@@ -157,9 +190,13 @@ static void conn_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 	if (th->syn && !th->ack && closing_renew(d, c, f, true))
 		return;
 	if (c->unacked && f->payload_len) {
-		bridge_ack_linux(d, c, ntohl(th->seq) + f->payload_len);
-		d->count.absorbed++;
-		return;
+		ack_rest(d, &c->key, &c->t, f);
+		if (snapshot_unacked(c->fd) == 0)
+			c->unacked = false;
+		if (!th->fin) {
+			d->count.absorbed++;
+			return;
+		}
 	}
 	if (c->phase == CONN_INSTALLING) {
 		d->count.absorbed++;
@@ -257,6 +294,7 @@ void bridge_ack_linux(struct daemon *d, struct conn *c, uint32_t seq)
 	uint8_t buf[128];
 	uint32_t len;
 
+	acked(&c->t, seq);
 	len = translate_build_ack(&c->key, c->l2, &c->t, c->t.rcv_base, seq,
 				  UINT16_MAX, c->ts_recent,
 				  daemon_now_ms() + c->t.ts_offset, false, buf);

@@ -98,7 +98,7 @@ struct remnant {
 	bool fin_out, passive;
 	bool late; /* Linux has it no more: gone at check_at_s */
 };
-static_assert(sizeof(struct remnant) <= 144, "there are 300,000 of them");
+static_assert(sizeof(struct remnant) <= 152, "there are 300,000 of them");
 
 /* For context @ctx of its program; takes over @fd. */
 struct conn *conn_new(struct daemon *d, struct program *program, uint32_t ctx,

@@ -119,6 +119,7 @@ static void fill_conn(struct conn *c, const struct flow_params *p)
 	c->t = (struct translation){
 		.snd_base = p->snd_una + p->tx_len,
 		.rcv_base = p->rcv_nxt,
+		.snd_behind = p->tx_len,
 		.ts_offset = p->ts_offset,
 		.rcv_wscale = p->rcv_wscale,
 		.timestamps = p->timestamps,

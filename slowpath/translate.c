@@ -30,7 +30,8 @@
  *     are on their way) would lie outside of the window that Linux advertised,
  *     which is smaller: it is moved to rcv_base, a RST one further, so that
  *     Linux challenges it (RFC 5961 section 3.2). One ahead is behind a FIN;
- *   - an ack of the fast path's data becomes snd_base. Acks older than
+ *   - an ack of the fast path's data becomes snd_base, or less while Linux
+ *     still sends what it had to at the offload. Acks older than
  *     OLD_ACK_MAX stay old: that is the check of RFC 5961 section 5.2.
  * ECE, CWR and the IP header's ECN field pass as they are, both ways: a mark on
  * a segment that Linux answers is Linux's to echo, an echo that comes with a
@@ -291,7 +292,7 @@ static uint32_t ack_to_linux(const struct translation *t,
 {
 	if (!t->reset && seq_leq(ack, v->snd_nxt) &&
 	    seq_geq(ack, v->snd_una - OLD_ACK_MAX))
-		return t->snd_base;
+		return t->snd_base - t->snd_behind;
 	return ack - (v->snd_nxt - t->snd_base);
 }
 

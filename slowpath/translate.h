@@ -12,8 +12,11 @@
 
 /* What the two spaces had in common when the connection was offloaded. */
 struct translation {
-	uint32_t snd_base;  /* Linux's snd_nxt, frozen since */
-	uint32_t rcv_base;  /* Linux's rcv_nxt, frozen since */
+	uint32_t snd_base; /* Linux's snd_nxt, frozen since */
+	uint32_t rcv_base; /* Linux's rcv_nxt, frozen since */
+	/* Of what Linux still had to send, which the fast path did: how much
+	 * of it Linux does not know to be acknowledged yet. */
+	uint32_t snd_behind;
 	uint32_t ts_offset; /* tsval = CLOCK_MONOTONIC ms + this */
 	uint8_t rcv_wscale;
 	bool timestamps;
