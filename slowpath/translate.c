@@ -16,7 +16,7 @@
  * that is sent again afterwards is translated with the numbers of that moment.
  *
  * Linux to wire: seq += ds, ack += dr, SACK blocks += dr. A probe below
- *snd_base lands below snd_una instead, where the peer has to answer it even
+ * snd_base lands below snd_una instead, where the peer has to answer it even
  *while data of the fast path's are in flight. TSval is the clock's, so that
  *segments of both origins keep one order; TSecr and the window are the flow's.
  *
