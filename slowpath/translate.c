@@ -17,8 +17,8 @@
  *
  * Linux to wire: seq += ds, ack += dr, SACK blocks += dr. A probe below
  * snd_base lands below snd_una instead, where the peer has to answer it even
- *while data of the fast path's are in flight. TSval is the clock's, so that
- *segments of both origins keep one order; TSecr and the window are the flow's.
+ * while data of the fast path's are in flight. TSval is the clock's, so that
+ * segments of both origins keep one order; TSecr and the window are the flow's.
  *
  * Wire to Linux: seq -= dr, ack -= ds, SACK blocks -= ds. What the fast path
  * carried does not exist in Linux's space, it is one point there:
