@@ -6,7 +6,9 @@
  * peer gets a RST with the right numbers and the program ECONNRESET. When no
  * connection is left the programs' sessions are ended; a core answers the
  * removal of their contexts after it has put on the wire what was asked of it
- * before, RSTs included. All this has STOP_TIME_NS.
+ * before, RSTs included. Connections that are being closed may end in peace:
+ * nobody translates the peer's FIN or its last ACK once the service is gone.
+ * All this has STOP_TIME_NS.
  */
 #include "slowpath/stop.h"
 #include "slowpath/program.h"
@@ -48,7 +50,7 @@ bool stop_done(struct daemon *d)
 		return false;
 	DL_FOREACH_SAFE (d->programs, a, tmp)
 		program_end(a, false);
-	return !d->programs;
+	return !d->programs && !d->remnants_open;
 }
 
 int64_t stop_timeout_ns(const struct daemon *d)
