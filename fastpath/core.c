@@ -41,6 +41,7 @@
 #define YIELD_FEW 4u
 #define YIELD_MAX_NS 1000000u
 #define YIELD_VAIN_NS 2000u /* a yield shorter than this let nobody run */
+#define END_NS 50000000u
 #define YIELD_TRIES 4u
 #define DOORBELL_NS 50000ull
 #define RETRY_MS 1 /* sleep no longer while replies or events wait */
@@ -334,6 +335,20 @@ static uint64_t yield_every_ns(const struct fp_core *c)
 	return c->now_ns - c->slow_ns < SLOW_NS ? SLOW_YIELD_NS : YIELD_NS;
 }
 
+/* What the slow path has told the core to send is on its way before the core
+ * ends, unless the kernel does not take it within END_NS. */
+static void thread_end(struct fp_core *c)
+{
+	uint64_t end_ns;
+
+	turn_clock(c);
+	end_ns = c->now_ns + END_NS;
+	do {
+		fp_core_turn(c);
+	} while ((!msg_ring_empty(&c->cmd) || c->tx_starved) &&
+		 c->now_ns < end_ns);
+}
+
 static void *core_thread(void *arg)
 {
 	struct fp_core *c = arg;
@@ -356,6 +371,7 @@ static void *core_thread(void *arg)
 			core_yield(c);
 		}
 	}
+	thread_end(c);
 	return NULL;
 }
 

@@ -276,7 +276,8 @@ struct fp_core;
 
 struct fp_core *fp_core_create(const struct fp_config *cfg); /* NULL, errno */
 int fp_core_start(struct fp_core *c);			     /* 0 or -errno */
-void fp_core_stop(struct fp_core *c); /* joins the thread */
+/* Joins the thread, which does what it was told before. */
+void fp_core_stop(struct fp_core *c);
 void fp_core_destroy(struct fp_core *c);
 /* One loop turn without a thread (tests, instruction counts); true: it did
  * something. */

@@ -114,8 +114,10 @@ static void remnant_from_linux(struct daemon *d, struct remnant *l,
 	d->count.translated_out++;
 	if (frame_tcp(f)->fin)
 		l->fin_out = true;
-	if (frame_tcp(f)->rst)
+	if (frame_tcp(f)->rst) {
 		l->t.reset = true;
+		remnant_closed(d, l);
+	}
 	bridge_to_wire(d, l->core, f->data, f->len);
 }
 
@@ -137,15 +139,27 @@ static void keep_rst(struct daemon *d, struct conn *c, const struct frame *f)
 			       closing_socket_error(c->fd));
 }
 
+static void conn_held(struct daemon *d, struct conn *c, const uint8_t *frame,
+		      uint32_t len)
+{
+	if (conn_hold(c, frame, len))
+		d->count.held++;
+	else
+		d->count.held_full++;
+}
+
 static void live_from_linux(struct daemon *d, struct conn *c, struct frame *f)
 {
 	const struct tcphdr *th = frame_tcp(f);
 	bool keepalive = ntohl(th->seq) == c->t.snd_base - 1 && !th->fin;
 	struct flow_view v;
 
-	if (!wire_needs(c, f) ||
-	    !fp_flow_view(d->cores[c->core].core, c->flow, &v)) {
+	if (!wire_needs(c, f)) {
 		d->count.absorbed++;
+		return;
+	}
+	if (!fp_flow_view(d->cores[c->core].core, c->flow, &v)) {
+		conn_held(d, c, f->data, f->len); /* REMOVED is on its way */
 		return;
 	}
 	if (th->fin && !c->fin_out) {
@@ -244,11 +258,11 @@ static void tcp_from_linux(struct daemon *d, struct frame *f)
 	bridge_to_wire(d, e ? e->core : 0, f->data, f->len);
 }
 
-void bridge_syn_out(struct daemon *d, struct held_frame *syn)
+void bridge_from_linux(struct daemon *d, struct held_frame *h)
 {
 	struct frame f;
 
-	if (frame_parse(&f, syn->data, syn->len) == FRAME_TCP)
+	if (frame_parse(&f, h->data, h->len) == FRAME_TCP)
 		tcp_from_linux(d, &f);
 }
 
@@ -325,6 +339,13 @@ static void conn_to_linux(struct daemon *d, struct conn *c, const void *frame,
 	d->count.translated_in++;
 }
 
+static bool acks_fin(const struct frame *f, const struct flow_view *v)
+{
+	const struct tcphdr *th = frame_tcp(f);
+
+	return th->ack && !th->rst && ntohl(th->ack_seq) == v->snd_nxt + 1;
+}
+
 static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 			   const struct fp_msg *m)
 {
@@ -350,18 +371,11 @@ static void live_from_wire(struct daemon *d, struct conn *c, unsigned int core,
 		return;
 	if (frame_tcp(&f)->fin && m->view.rcv_fin)
 		c->fin_in = true;
+	if (acks_fin(&f, &m->view))
+		c->fin_acked = c->fin_out;
 	refresh_heard(d, c);
 	translate_to_linux(&c->t, &m->view, &f);
 	conn_to_linux(d, c, f.data, f.len);
-}
-
-static void conn_held(struct daemon *d, struct conn *c, const uint8_t *frame,
-		      uint32_t len)
-{
-	if (conn_hold(c, frame, len))
-		d->count.held++;
-	else
-		d->count.held_full++;
 }
 
 static void conn_from_wire(struct daemon *d, struct conn *c, unsigned int core,
@@ -380,7 +394,7 @@ static void remnant_from_wire(struct daemon *d, struct remnant *l,
 	struct frame_buf buf;
 	const struct tcphdr *th;
 	struct frame f;
-	bool done;
+	bool acked;
 
 	memcpy(buf.data, frame, len);
 	if (frame_parse(&f, buf.data, len) != FRAME_TCP)
@@ -390,12 +404,15 @@ static void remnant_from_wire(struct daemon *d, struct remnant *l,
 		bridge_to_linux(d, f.data, f.len);
 		return;
 	}
-	/* Passive close: Linux forgets the connection with this ACK. */
-	done = l->passive && l->fin_out && th->ack && !th->rst &&
-	       ntohl(th->ack_seq) == l->view.snd_nxt + 1;
+	acked = l->fin_out && acks_fin(&f, &l->view);
+	l->fin_acked |= acked;
+	l->fin_in |= th->fin;
+	if (th->rst || (l->fin_in && l->fin_acked))
+		remnant_closed(d, l);
 	translate_to_linux(&l->t, &l->view, &f);
 	d->count.translated_in++;
-	if (done)
+	/* Passive close: Linux forgets the connection with this ACK. */
+	if (l->passive && acked)
 		remnant_late(d, l);
 	bridge_drain(d); /* may end the remnant */
 	tap_write(d, f.data, f.len);

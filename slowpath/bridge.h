@@ -21,8 +21,8 @@ void bridge_to_linux(struct daemon *d, const void *frame, uint32_t len);
 void bridge_show_linux(struct daemon *d, const void *frame, uint32_t len);
 void bridge_to_wire(struct daemon *d, unsigned int core, const void *frame,
 		    uint32_t len);
-/* A SYN of Linux's that was kept while the connection before it ended. */
-void bridge_syn_out(struct daemon *d, struct held_frame *syn);
+/* A segment of Linux's that was kept while a connection ended. */
+void bridge_from_linux(struct daemon *d, struct held_frame *h);
 /* Tell Linux that the peer has its data up to @seq (Linux's space). */
 void bridge_ack_linux(struct daemon *d, struct conn *c, uint32_t seq);
 

@@ -37,6 +37,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #define SHADOW_BATCH 64
 
@@ -76,17 +77,14 @@ void closing_shut_wr(struct daemon *d, unsigned int core,
 	bridge_drain(d);
 }
 
-/* The RST that Linux sent, with the numbers that the wire ended with. */
-static void send_kept_rst(struct daemon *d, const struct remnant *l,
-			  struct held_frame *rst)
+/* What Linux sent meanwhile goes with the numbers that the wire ended with: the
+ * ACK of the peer's FIN, a RST. */
+static void send_kept(struct daemon *d, struct held_frame *list)
 {
-	struct frame f;
+	struct held_frame *h;
 
-	if (frame_parse(&f, rst->data, rst->len) != FRAME_TCP)
-		return;
-	translate_to_wire(&l->t, &l->view, false, daemon_now_ms(), &f);
-	d->count.translated_out++;
-	bridge_to_wire(d, l->core, f.data, f.len);
+	DL_FOREACH (list, h)
+		bridge_from_linux(d, h);
 }
 
 static void count_removed(struct daemon *d, uint32_t how)
@@ -111,7 +109,7 @@ void closing_removed(struct daemon *d, unsigned int core,
 		     const struct fp_msg *m)
 {
 	struct conn *c = conn_by_flow(d, core, m->flow);
-	struct held_frame *syn_in, *syn_out;
+	struct held_frame *syn_in, *syn_out, *kept;
 	struct remnant *l;
 	bool reset;
 
@@ -125,13 +123,12 @@ void closing_removed(struct daemon *d, unsigned int core,
 		return;
 	syn_in = c->syn_in;
 	syn_out = c->syn_out;
-	c->syn_in = c->syn_out = NULL;
+	kept = c->held;
+	if (c->rst)
+		DL_APPEND(kept, c->rst);
+	c->syn_in = c->syn_out = c->held = NULL;
 	c->fin_in |= m->view.rcv_fin;
 	l = remnant_new(d, c, &m->view);
-	if (l)
-		l->t.reset = c->rst != NULL;
-	if (l && c->rst)
-		send_kept_rst(d, l, c->rst);
 	reset = c->why == CONN_WHY_RESET || m->how == FP_REMOVED_ABORT ||
 		m->how == FP_REMOVED_TIMEOUT;
 	if (reset && !c->rst)
@@ -140,10 +137,14 @@ void closing_removed(struct daemon *d, unsigned int core,
 		program_slot_keep(c->program, c->cookie, c->slot);
 		c->slot = SLOTS_NONE;
 	}
+	c->rst = NULL;
 	conn_free(d, c); /* closes the shadow socket: FIN */
+	if (l)
+		send_kept(d, kept);
+	held_free(kept);
 	bridge_drain(d);
 	if (syn_out)
-		bridge_syn_out(d, syn_out);
+		bridge_from_linux(d, syn_out);
 	if (syn_in)
 		bridge_to_linux(d, syn_in->data, syn_in->len);
 	free(syn_out);

@@ -93,13 +93,12 @@ struct conn *conn_new(struct daemon *d, struct program *program, uint32_t ctx,
 	return c;
 }
 
-static void free_held(struct held_frame **list)
+void held_free(struct held_frame *list)
 {
 	struct held_frame *h, *tmp;
 
-	DL_FOREACH_SAFE (*list, h, tmp)
+	DL_FOREACH_SAFE (list, h, tmp)
 		free(h);
-	*list = NULL;
 }
 
 void conn_free(struct daemon *d, struct conn *c)
@@ -118,7 +117,7 @@ void conn_free(struct daemon *d, struct conn *c)
 	if (c->fresh >= 0)
 		close(c->fresh);
 	free(c->frozen);
-	free_held(&c->held);
+	held_free(c->held);
 	free(c->rst);
 	free(c->syn_in);
 	free(c->syn_out);
@@ -195,10 +194,14 @@ struct remnant *remnant_new(struct daemon *d, const struct conn *c,
 	l->t = c->t;
 	l->view = *view;
 	l->core = c->core;
+	l->fin_in = c->fin_in;
 	l->fin_out = c->fin_out;
+	l->fin_acked = c->fin_acked;
 	l->passive = c->passive || (c->fin_in && !c->fin_out);
 	l->check_at_s = daemon_now_s() + REMNANT_CHECK_S;
 	HASH_ADD(hh, d->remnants, key, sizeof(l->key), l);
+	l->open = !c->rst && !(c->fin_in && c->fin_acked);
+	d->remnants_open += l->open;
 	return l;
 }
 
@@ -213,8 +216,15 @@ struct remnant *remnant_find(struct daemon *d, const struct conn_key *key)
 	return l;
 }
 
+void remnant_closed(struct daemon *d, struct remnant *l)
+{
+	d->remnants_open -= l->open;
+	l->open = false;
+}
+
 void remnant_free(struct daemon *d, struct remnant *l)
 {
+	remnant_closed(d, l);
 	if (l->late)
 		HASH_DELETE(hh, d->late, l);
 	else
@@ -226,6 +236,7 @@ void remnant_late(struct daemon *d, struct remnant *l)
 {
 	if (l->late)
 		return;
+	remnant_closed(d, l);
 	HASH_DELETE(hh, d->remnants, l);
 	l->late = true;
 	l->check_at_s = daemon_now_s() + REMNANT_LATE_S;

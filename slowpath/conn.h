@@ -62,8 +62,10 @@ struct conn {
 	struct program *program;
 	uint64_t cookie;	 /* the program's name for the socket */
 	struct install *install; /* until INSTALLED */
-	struct held_frame *held; /* of the peer's, until INSTALLED */
-	struct held_frame *rst;	 /* Linux's RST, until REMOVED */
+	/* Of the peer's, until INSTALLED; then of Linux's, which came when the
+	 * flow was gone, until REMOVED. */
+	struct held_frame *held;
+	struct held_frame *rst; /* Linux's RST, until REMOVED */
 	/* Of a new connection of this name, until REMOVED: */
 	struct held_frame *syn_in, *syn_out; /* the peer's, Linux's */
 	struct flow_frozen *frozen; /* the core's, once it was told to leave */
@@ -88,6 +90,7 @@ struct conn {
 	bool unacked;	      /* Linux still waits for ACKs of its data */
 	bool answering;	      /* Linux is answering a frame of the peer's now */
 	bool fin_in, fin_out; /* FIN passed from the peer, from Linux */
+	bool fin_acked;	      /* the peer has acknowledged Linux's */
 	bool passive;	      /* the peer's FIN came before ours */
 	bool move;	      /* to ctx, asked before INSTALLED */
 	bool leave;	      /* hand-over, asked before INSTALLED */
@@ -103,8 +106,9 @@ struct remnant {
 	struct flow_view view; /* final */
 	uint32_t check_at_s;   /* ask Linux then whether it still has it */
 	uint8_t core;
-	bool fin_out, passive;
-	bool late; /* Linux has it no more: gone at check_at_s */
+	bool fin_in : 1, fin_out : 1, fin_acked : 1, passive : 1; /* as above */
+	bool open : 1; /* segments of the peer's are still to come */
+	bool late : 1; /* Linux has it no more: gone at check_at_s */
 };
 static_assert(sizeof(struct remnant) <= 152, "there are 300,000 of them");
 
@@ -122,6 +126,7 @@ void conn_move(struct daemon *d, struct conn *c, struct program_ctx *x);
 /* false: too many held frames, or no memory */
 bool conn_hold(struct conn *c, const void *frame, uint32_t len);
 struct held_frame *held_copy(const void *frame, uint32_t len);
+void held_free(struct held_frame *list);
 
 #define CONN_NAME_MAX 128
 /* "10.0.0.1:80-10.0.0.2:12345" */
@@ -131,6 +136,8 @@ struct remnant *remnant_new(struct daemon *d, const struct conn *c,
 			    const struct flow_view *view);
 struct remnant *remnant_find(struct daemon *d, const struct conn_key *key);
 void remnant_free(struct daemon *d, struct remnant *l);
+/* Both FINs are acknowledged, or one side has reset it. */
+void remnant_closed(struct daemon *d, struct remnant *l);
 /* Linux forgets it now; what of it is still on its way is translated yet. */
 void remnant_late(struct daemon *d, struct remnant *l);
 /* Forget those that Linux has forgotten; ns until the next look, -1: none. */

@@ -10,6 +10,8 @@
  * the program ECONNRESET. When no connection is left the programs' sessions are
  * ended; a core answers the removal of their contexts after it has put on the
  * wire what was asked of it before, RSTs included. That has RESET_TIME_NS.
+ * Connections that are being closed may end in peace, within HAND_TIME_NS:
+ * nobody translates the peer's FIN or its last ACK once the service is gone.
  */
 #include "slowpath/stop.h"
 #include "slowpath/program.h"
@@ -90,7 +92,7 @@ bool stop_done(struct daemon *d)
 		return false;
 	DL_FOREACH_SAFE (d->programs, a, tmp)
 		program_end(a, false);
-	return !d->programs;
+	return !d->programs && (!d->remnants_open || now >= d->stop_reset_ns);
 }
 
 int64_t stop_timeout_ns(const struct daemon *d)

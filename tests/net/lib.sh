@@ -254,7 +254,7 @@ check_no_invalid() {
 	local seen
 	seen="$(nft_counter invalid_in) $(nft_counter invalid_out)"
 	check_eq "conntrack saw no invalid packet${1:+ ($1)}" "$seen" "0 0"
-	[ "$seen" = "0 0" ] || { sleep 0.5; sed 's/^/# /' "$TB_DIR/invalid"; }
+	[ "$seen" = "0 0" ] || { sleep 1.5; sed 's/^/# /' "$TB_DIR/invalid"; }
 }
 
 # shellcheck disable=SC2120 # options come from the tests

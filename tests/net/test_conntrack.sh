@@ -4,6 +4,7 @@
 #
 # conntrack remembers connections that are in use, half-closed ones too, for
 # longer than it remembers those of which it sees nothing; and forgets the idle.
+# What the service owes to connections that are closing it does before it stops.
 #
 #   peer                     mid                     server
 #   kernel sockets           bench/impair: 1 Mbit/s  libsock on tas0, under
@@ -30,13 +31,37 @@ entries() {
 }
 idle_is_known() { [ "$(entries 5001 ESTABLISHED)" = 1 ]; }
 
+# waiting in_server|in_peer: connections that wait for the last ACK or a FIN
+waiting() {
+	"$1" ss -Htn state last-ack state fin-wait-1 state fin-wait-2 \
+		state closing | wc -l
+}
+peer_is_done() { [ "$(waiting in_peer)" = 0 ]; }
+
 testbed_up_impaired
 base_ruleset || exit 1
+impair_start || exit 1
+
+# The programs are done while the last ACKs are still on their way.
+stack_start
+impair_set to-server clear,delay=250ms
+impair_set to-peer clear,delay=250ms
+listener last --count 3 --timeout 30 "$SERVER4" 5002
+srv=$BG_PID
+for name in client-fin client-half server-half; do
+	start last-$name 5002 --close $name
+done
+check_wait "connections are closed" "$srv" last
+check_ge "and are not over" "$(waiting in_server)" 1
+stack_stop
+check_eq "the service stops when they are" "$(waiting in_server)" 0
+check "and the peer's, too" wait_for 2 peer_is_done
+check_no_invalid "at its end"
+
 for state in established close_wait fin_wait last_ack time_wait; do
 	in_server sysctl -qw \
 		net.netfilter.nf_conntrack_tcp_timeout_$state=$FORGETS_S
 done
-impair_start || exit 1
 stack_start
 impair_set to-server clear,rate=1mbit,queue=60k
 impair_set to-peer clear,rate=1mbit,queue=60k

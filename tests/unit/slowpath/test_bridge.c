@@ -160,6 +160,53 @@ static void test_what_comes_after_the_last_ack_is_translated(void **state)
 	assert_int_equal(b->got.flags, SEG_FIN | SEG_ACK);
 }
 
+/* The service does not stop before (stop.c). */
+static void test_what_is_open_is_counted(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(b->d.remnants_open, 1);
+	b->peer.ack--; /* not of the FIN */
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 1);
+	b->peer.ack++;
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 0);
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 0);
+}
+
+/* Our FIN first, then the peer's. */
+static void test_the_peers_fin_is_waited_for(void **state)
+{
+	struct bench *b = *state;
+
+	b->d.remnants->fin_in = b->d.remnants->passive = false;
+	b->peer.seq--;
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 1);
+	b->peer.flags |= SEG_FIN;
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 0);
+}
+
+static void test_a_reset_ends_the_wait(void **state)
+{
+	struct bench *b = *state;
+
+	b->peer.flags = SEG_RST;
+	pass(b);
+	assert_int_equal(b->d.remnants_open, 0);
+}
+
+static void test_a_forgotten_remnant_is_not_waited_for(void **state)
+{
+	struct bench *b = *state;
+
+	remnant_free(&b->d, b->d.remnants);
+	assert_int_equal(b->d.remnants_open, 0);
+}
+
 static void test_a_late_remnant_is_forgotten_in_time(void **state)
 {
 	struct bench *b = *state;
@@ -204,6 +251,15 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_what_comes_after_the_last_ack_is_translated, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_open_is_counted,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_the_peers_fin_is_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_reset_ends_the_wait,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_forgotten_remnant_is_not_waited_for, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_late_remnant_is_forgotten_in_time, setup,
