@@ -121,8 +121,8 @@ struct daemon {
 	struct conn *refresh;	  /* list of live ones, see refresh.c */
 	struct remnant *remnants; /* uthash, in the order of check_at_s */
 	struct remnant *late;	  /* the same, of those that Linux forgot */
-	uint32_t remnants_open;	  /* that the peer has not done with */
 	struct program *programs; /* list */
+	uint32_t remnants_open;	  /* that the peer has not done with */
 	unsigned int n_programs;
 	uint32_t next_program;
 	uint32_t buf_limit; /* bytes a buffer may grow to, 0: it may not */
