@@ -168,11 +168,15 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 						memory_order_relaxed);
 	if (target > len)
 		target = len;
+	if (!target)
+		target = 1; /* as Linux: it waits, and takes nothing */
 	if (flags & MSG_PEEK && target > s->rx_size)
 		target = s->rx_size;
 	for (;;) {
 		if (s->rx_avail < target - done || s->urg)
 			xctx_drain(*cp);
+		if (!len && s->rx_avail)
+			break;
 		if (!(flags & MSG_PEEK))
 			done += take(*cp, s, &to, len - done, flags);
 		else if (peek_ready(s, target) || s->eof || s->gone ||
@@ -294,9 +298,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		xctx_drain(c);
 		n = xurgent_recv(s, msg, len, flags, &msg_flags);
 	} else
-		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline,
-				    &left)
-			: 0;
+		n = recv_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
 	if (left)
 		return recv_rest(s, msg, flags, (size_t)n);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
@@ -499,6 +501,28 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	return n;
 }
 
+/* What Linux's sock_cmsg_send() takes. */
+static bool control_ok(const struct msghdr *msg)
+{
+	const uint8_t *end =
+		(const uint8_t *)msg->msg_control + msg->msg_controllen;
+	struct cmsghdr *cm;
+
+	for (cm = CMSG_FIRSTHDR(msg); cm;
+	     cm = CMSG_NXTHDR((struct msghdr *)msg, cm)) {
+		if (cm->cmsg_len < sizeof(*cm) ||
+		    cm->cmsg_len > (size_t)(end - (const uint8_t *)cm))
+			return false;
+		if (cm->cmsg_level == SOL_SOCKET &&
+		    cm->cmsg_type != SCM_RIGHTS &&
+		    cm->cmsg_type != SCM_CREDENTIALS &&
+		    cm->cmsg_type != SO_TIMESTAMPING &&
+		    cm->cmsg_type != SO_MARK && cm->cmsg_type != SCM_TXTIME)
+			return false;
+	}
+	return true;
+}
+
 ssize_t xts_sendmsg(int s, const struct msghdr *msg, int flags)
 {
 	struct xsock *sock = xsock_get(s);
@@ -507,6 +531,8 @@ ssize_t xts_sendmsg(int s, const struct msghdr *msg, int flags)
 		return -1;
 	if (msg->msg_iovlen > IOV_MAX)
 		return xts_result(-EMSGSIZE);
+	if (msg->msg_controllen && !control_ok(msg))
+		return xts_result(-EINVAL);
 	return send_any(sock, msg, flags);
 }
 
