@@ -154,6 +154,11 @@ static bool ends_here(const struct xsock *s, int flags)
 	return s->so_error || xsock_at_mark(s) || (s->urg && flags & MSG_PEEK);
 }
 
+static bool can_tell(const struct xsock *s)
+{
+	return s->rx_avail || s->eof || s->so_error || s->gone || s->shut_rd;
+}
+
 static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 			 const struct iovec *iov, size_t len, int flags,
 			 uint64_t deadline, bool *left)
@@ -194,6 +199,9 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 		*left = err == NOW_KERNEL;
 		if (*left)
 			return (ssize_t)done;
+		/* Nor does Linux say what ended a wait for nothing. */
+		if (!len && *cp && deadline && (err || can_tell(s)))
+			return 0;
 		if (err &&
 		    (!*cp || done || !(flags & MSG_PEEK) || !s->rx_avail))
 			break;
@@ -390,6 +398,11 @@ ssize_t xts_recv(int s, void *buf, size_t len, int flags)
 
 /* ---- sending ------------------------------------------------------------ */
 
+static bool is_broken(const struct xsock *s)
+{
+	return s->so_error || s->gone || s->shut_wr;
+}
+
 static ssize_t broken(int err, int flags)
 {
 	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
@@ -437,7 +450,7 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 	int err = 0;
 
 	while (done < len || !len) {
-		if (s->so_error || s->gone || s->shut_wr) {
+		if (is_broken(s)) {
 			err = -xsock_take_error(s);
 			err = done ? 0 : (err ? err : -EPIPE);
 			break;
@@ -473,34 +486,6 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 	return done ? (ssize_t)done : err;
 }
 
-static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
-{
-	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
-	uint64_t deadline = deadline_of(s, flags, &s->sndtimeo_ns);
-	struct xctx *c;
-	ssize_t n;
-	bool yield, left = false;
-	int how;
-
-	c = xsock_route(s, deadline, &how);
-	if (!c)
-		return how > 0 ? send_kernel(s, msg, flags, how)
-			       : xts_result(how);
-	n = send_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
-	if (left)
-		return send_rest(s, msg, flags, (size_t)n);
-	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
-	if (c)
-		pthread_mutex_unlock(&c->lock);
-	if (yield)
-		sched_yield();
-	if (n < 0) {
-		errno = (int)-broken((int)n, flags);
-		return -1;
-	}
-	return n;
-}
-
 /* What Linux's sock_cmsg_send() takes. */
 static bool control_ok(const struct msghdr *msg)
 {
@@ -523,6 +508,38 @@ static bool control_ok(const struct msghdr *msg)
 	return true;
 }
 
+static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
+{
+	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
+	uint64_t deadline = deadline_of(s, flags, &s->sndtimeo_ns);
+	struct xctx *c;
+	ssize_t n;
+	bool yield, left = false;
+	int how;
+
+	c = xsock_route(s, deadline, &how);
+	if (!c)
+		return how > 0 ? send_kernel(s, msg, flags, how)
+			       : xts_result(how);
+	/* What is wrong with the connection comes first. */
+	if (msg->msg_controllen && !is_broken(s) && !control_ok(msg))
+		n = -EINVAL;
+	else
+		n = send_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
+	if (left)
+		return send_rest(s, msg, flags, (size_t)n);
+	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
+	if (c)
+		pthread_mutex_unlock(&c->lock);
+	if (yield)
+		sched_yield();
+	if (n < 0) {
+		errno = (int)-broken((int)n, flags);
+		return -1;
+	}
+	return n;
+}
+
 ssize_t xts_sendmsg(int s, const struct msghdr *msg, int flags)
 {
 	struct xsock *sock = xsock_get(s);
@@ -531,8 +548,6 @@ ssize_t xts_sendmsg(int s, const struct msghdr *msg, int flags)
 		return -1;
 	if (msg->msg_iovlen > IOV_MAX)
 		return xts_result(-EMSGSIZE);
-	if (msg->msg_controllen && !control_ok(msg))
-		return xts_result(-EINVAL);
 	return send_any(sock, msg, flags);
 }
 

@@ -465,6 +465,11 @@ int xts_epoll_ctl(void *ectx, int op, int s, struct epoll_event *ev)
 	return xts_result(-EINVAL);
 }
 
+bool xlend_epoll_bad(int op, const struct epoll_event *ev)
+{
+	return exclusive_bad(op, ev);
+}
+
 /* ---- collecting --------------------------------------------------------- */
 
 /* Lock held. */

@@ -66,6 +66,8 @@ void *xlend_registered(int s);
 
 /* A context for xts_epoll_ctl(), xts_epoll_ctx_destroy(); NULL with errno. */
 void *xlend_epoll_borrow(int epfd);
+/* EPOLLEXCLUSIVE where Linux does not take it: EINVAL */
+bool xlend_epoll_bad(int op, const struct epoll_event *ev);
 /* Has the context something to return? From here on epfd itself is readable
  * when it has, and may be when it has not: ask again. */
 bool xlend_epoll_has(void *ectx);

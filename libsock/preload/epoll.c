@@ -264,7 +264,8 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	void *has = xlend_registered(s);
 	struct ep *ep = ep_at(fd_word(epfd));
 
-	if (op != EPOLL_CTL_DEL && memory_none(ev))
+	/* Linux says what is wrong with its arguments. */
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
