@@ -589,7 +589,7 @@ static int user_shutdown(struct xctx *c, struct xsock *s, int how)
 			s->cmd_flags |= XTS_F_SHUT_WR;
 		xctx_flush_sock(c, s);
 	}
-	xepoll_event(c, s, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+	xepoll_event(c, s, XEPOLL_STATE);
 	xctx_wake(c);
 	return ret;
 }

@@ -265,7 +265,9 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	struct ep *ep = ep_at(fd_word(epfd));
 
 	/* Linux says what is wrong with its arguments. */
-	if ((op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
+	    xlend_epoll_bad(op, ev) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
