@@ -451,9 +451,9 @@ void peer_resets(struct conn *c)
 
 void peer_closes(struct conn *c)
 {
-	bool unread = c->out_sent != c->out_seen;
+	uint64_t unread = c->out_sent - c->out_seen;
 
-	ask(ORDER_CLOSE, conn_index(c), 0, 0);
+	ask(ORDER_CLOSE, conn_index(c), (uint32_t)unread, 0);
 	c->peer_open = false;
 	if (conn_over(c))
 		return;
