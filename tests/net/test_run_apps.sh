@@ -194,21 +194,21 @@ iperf() {
 	END
 }
 iperf_client() {
-	in_run iperfc timeout 60 iperf3 -c $PEER4 -p 5202 -t 2 "$@"
+	in_run iperfc timeout 60 iperf3 -c $PEER4 -p 5202 -t 1 "$@"
 }
+listening() { grep -q listening "$TB_DIR/$1"; }
 iperf_runs() {
-	run_server iperf iperf3 -s -B $SERVER4 -p 5201
+	run_server iperf iperf3 -s -B $SERVER4 -p 5201 --forceflush
 	local pid=$BG_PID
-	wait_for 10 grep -q listening "$TB_DIR/iperf"
-	sleep 0.5
-	check "iperf3 to it [$STACK]" iperf -t 2
-	check "iperf3 from it [$STACK]" iperf -t 2 -R
-	check "iperf3, 4 streams both ways [$STACK]" iperf -t 2 -P 4 --bidir
+	wait_for 10 listening iperf
+	check "iperf3 to it [$STACK]" iperf -t 1
+	check "iperf3 from it [$STACK]" iperf -t 1 -R
+	check "iperf3, 4 streams both ways [$STACK]" iperf -t 1 -P 4 --bidir
 	end $pid
 	check_offloaded "iperf3 [$STACK]" iperf 12
-	bg_peer iperfs iperf3 -s -B $PEER4 -p 5202
+	bg_peer iperfs iperf3 -s -B $PEER4 -p 5202 --forceflush
 	pid=$BG_PID
-	sleep 1
+	wait_for 10 listening iperfs
 	check "iperf3 as client [$STACK]" iperf_client
 	check "and the other way [$STACK]" iperf_client -R
 	check_offloaded "iperf3 as client [$STACK]" iperfc 2
