@@ -119,6 +119,11 @@ int sock_leave(int s, enum xts_reason reason);
 void sock_leave_for_exec(void);
 int sock_leave_passed(const struct msghdr *msg);
 
+/* sandbox.c: nothing can be asked of anybody from now on */
+void sandbox_begin(void);
+/* Does seccomp(2) with these begin one? */
+bool sandbox_filters(int operation, const void *filter);
+
 /* epoll.c: a descriptor more, or less; it is polled itself */
 void ep_copied(int number);
 void ep_closed(int number);
