@@ -164,7 +164,7 @@ $B/libtas-run.so: $(call objs,$(PRELOAD_SRCS)) \
 		$(filter %.o,$^) -ldl
 
 $B/libsock/preload/tas-run.o: ALL_CFLAGS += -DTAS_LIBDIR='"$(LIBDIR)"'
-$B/tas-run: $B/libsock/preload/tas-run.o
+$B/tas-run: $B/libsock/preload/tas-run.o $B/libsock/preload/rules.o
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
 
@@ -197,6 +197,9 @@ $B/tests/net/%: $B/tests/net/%.o $B/libsock.a
 $B/tests/net/calls/calls: $(call objs,$(CALLS_SRCS))
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
+
+# A piece of the interposer that knows nothing of it
+$B/tests/unit/libsock/test_rules: $B/libsock/preload/rules.o
 
 tests: all $(UNIT_TESTS) $(NET_PROGRAMS)
 
