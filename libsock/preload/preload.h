@@ -142,8 +142,11 @@ struct preload_config {
 };
 extern struct preload_config config;
 void config_read(void);
-/* Do the rules want connections to this address offloaded? */
-bool rule_offloads(const struct sockaddr *server);
+/* Does the operator want this connection offloaded? Where there are no rules
+ * only the server's end is looked at: local if it was accepted, peer if not. */
+bool rule_offloads(bool accepted, const struct sockaddr *local,
+		   const struct sockaddr *peer);
+bool config_has_rules(void);
 
 /* report.c: a socket of ours is about to be closed; one that never was ours */
 void report_count(int s);
