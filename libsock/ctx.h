@@ -298,6 +298,11 @@ static inline uint32_t xsock_events(struct xsock *s)
 static inline void xepoll_event(struct xctx *c, struct xsock *s,
 				uint32_t events)
 {
+	static_assert(EPOLLRDNORM == EPOLLIN << 6 &&
+			      EPOLLWRNORM == EPOLLOUT << 6,
+		      "as said");
+	/* EPOLLRDNORM and EPOLLWRNORM come with the other two. */
+	events |= (events & (EPOLLIN | EPOLLOUT)) << 6;
 	if (s->listed || s->ep_where != XWHERE_USER || !(s->ep_events & events))
 		return;
 	s->listed = true;

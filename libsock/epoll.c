@@ -45,6 +45,9 @@
 #define EP_FLAGS                                                               \
 	((uint32_t)EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE)
 #define EP_ALWAYS (EPOLLERR | EPOLLHUP)
+#define EP_EXCLUSIVE_OK                                                        \
+	(EPOLLIN | EPOLLOUT | EP_ALWAYS | EPOLLWAKEUP | (uint32_t)EPOLLET |    \
+	 EPOLLEXCLUSIVE)
 
 /* The data of our epoll in a program's: no program's own, by its address. */
 static const char marker;
@@ -394,6 +397,8 @@ static int change(struct xctx *c, struct xsock *s, int op,
 	pthread_mutex_lock(&c->lock);
 	if (atomic_load(&s->ep_ctx) != c) {
 		err = -ENOENT;
+	} else if (op == EPOLL_CTL_MOD && s->ep_flags & EPOLLEXCLUSIVE) {
+		err = -EINVAL;
 	} else if (op == EPOLL_CTL_DEL) {
 		place(c, s, XWHERE_NONE);
 		atomic_store(&s->ep_ctx, NULL);
@@ -427,6 +432,14 @@ static int native(struct xctx *c, struct xsock *s, int op,
 	return 0;
 }
 
+/* EPOLLEXCLUSIVE is for registering, and goes with few others. */
+static bool exclusive_bad(int op, const struct epoll_event *ev)
+{
+	if (op == EPOLL_CTL_DEL || !(ev->events & EPOLLEXCLUSIVE))
+		return false;
+	return op == EPOLL_CTL_MOD || ev->events & ~EP_EXCLUSIVE_OK;
+}
+
 int xts_epoll_ctl(void *ectx, int op, int s, struct epoll_event *ev)
 {
 	struct xsock *sock = xsock_get(s);
@@ -439,6 +452,8 @@ int xts_epoll_ctl(void *ectx, int op, int s, struct epoll_event *ev)
 		return xts_result(-EBADF);
 	if (op != EPOLL_CTL_DEL && !ev)
 		return xts_result(-EFAULT);
+	if (exclusive_bad(op, ev))
+		return xts_result(-EINVAL);
 	kernel = xsock_phase(sock) == XPHASE_KERNEL &&
 		 atomic_load(&sock->ep_ctx) != c;
 	if (kernel)
@@ -448,6 +463,11 @@ int xts_epoll_ctl(void *ectx, int op, int s, struct epoll_event *ev)
 	if (op == EPOLL_CTL_MOD || op == EPOLL_CTL_DEL)
 		return xts_result(change(c, sock, op, ev));
 	return xts_result(-EINVAL);
+}
+
+bool xlend_epoll_bad(int op, const struct epoll_event *ev)
+{
+	return exclusive_bad(op, ev);
 }
 
 /* ---- collecting --------------------------------------------------------- */
@@ -966,17 +986,36 @@ void *xlend_epoll_borrow(int epfd)
 	return ctx_open(epfd);
 }
 
-void xlend_epoll_promise(void *ectx)
+/* Those that are not ready any more leave the list. */
+static void prune(struct xctx *c)
 {
-	struct xctx *c = ectx;
+	struct xsock *s, *next;
 
-	pthread_mutex_lock(&c->lock);
-	if (!c->fd_used) {
-		c->fd_used = true;
-		if (!c->n_sleepers)
-			arm(c, NULL, 0);
-		if (c->n_ready && !c->signalled)
-			xctx_wake(c);
+	for (s = TAILQ_FIRST(&c->ready); s; s = next) {
+		next = TAILQ_NEXT(s, ready_link);
+		if (!(xsock_events(s) & s->ep_events))
+			unlist(c, s);
 	}
+}
+
+bool xlend_epoll_has(void *ectx)
+{
+	struct epoll_event in[LOOK_EVENTS];
+	struct xctx *c = ectx;
+	bool has;
+
+	judge(c, in, epoll_wait(c->epfd, in, LOOK_EVENTS, 0), NULL, 0);
+	pthread_mutex_lock(&c->lock);
+	/* Where a thread sleeps, it may have been about to see that edge. */
+	c->fd_used = true;
+	c->signalled = false;
+	c->armed = true;
+	xctx_sleep_begin(c);
+	xctx_drain(c);
+	prune(c);
+	has = c->n_ready;
+	if (!xctx_flush(c) || has)
+		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
+	return has;
 }

@@ -569,20 +569,29 @@ int xts_connect(int s, const struct sockaddr *addr, socklen_t len)
 
 /* ---- closing ------------------------------------------------------------ */
 
+/* Reset, or ended in both directions, as far as Linux is concerned. */
+static bool is_over(const struct xsock *s)
+{
+	return s->gone ||
+	       (s->eof && s->shut_wr && xsock_tcp_state(s->fd) == TCP_CLOSE);
+}
+
+/* What is over wakes those who wait, too. */
 static int user_shutdown(struct xctx *c, struct xsock *s, int how)
 {
-	if (s->gone)
-		return -ENOTCONN;
+	int ret = is_over(s) ? -ENOTCONN : 0;
+
 	if (how != SHUT_WR)
 		s->shut_rd = true;
 	if (how != SHUT_RD && !s->shut_wr) {
 		s->shut_wr = true;
-		s->cmd_flags |= XTS_F_SHUT_WR;
+		if (!s->gone)
+			s->cmd_flags |= XTS_F_SHUT_WR;
 		xctx_flush_sock(c, s);
 	}
 	xepoll_event(c, s, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
 	xctx_wake(c);
-	return 0;
+	return ret;
 }
 
 int xts_shutdown(int s, int how)

@@ -124,11 +124,14 @@ void sandbox_begin(void);
 /* Does seccomp(2) with these begin one? */
 bool sandbox_filters(int operation, const void *filter);
 
-/* epoll.c: a descriptor more, or less; it is polled itself */
+/* epoll.c: a descriptor more, or less */
 void ep_copied(int number);
 void ep_closed(int number);
 void ep_child(void);
+/* It is polled itself: it is readable when its context has something. */
 void ep_promise(int number);
+/* After a wait that says it is readable: is it? */
+bool ep_readable(int epfd, int number);
 
 /* sockets.c */
 void adopt_inherited(void);
@@ -168,6 +171,22 @@ static inline void signal_begin(void)
 ssize_t ours_recv(int s, void *buf, size_t len, int flags);
 ssize_t ours_send(int s, const void *buf, size_t len, int flags);
 
+/* Where nobody has memory: the kernel's half of the addresses; there, and the
+ * first page. A call says EFAULT at once to one of the former, to one of the
+ * latter when it has something to put there, or to take. */
+static inline bool memory_kernels(const void *p)
+{
+#ifdef __aarch64__ /* the highest byte may be a tag */
+	return (int64_t)((uint64_t)p << 8) < 0;
+#else
+	return (intptr_t)p < 0;
+#endif
+}
+static inline bool memory_none(const void *p)
+{
+	return __builtin_expect(memory_kernels(p) || (uintptr_t)p < 4096, 0);
+}
+
 /* own.c: descriptors of the library's own, out of the program's way. fd itself
  * moves; a copy of it (-1 with errno). */
 int own_lift(int fd);
@@ -186,6 +205,12 @@ static inline uint64_t time_deadline_ms(int ms)
 	return ms < 0	 ? UINT64_MAX
 	       : ms == 0 ? 0
 			 : time_ns() + (uint64_t)ms * 1000000u;
+}
+/* Linux says what is wrong with one that is not. */
+static inline bool time_valid(const struct timespec *ts)
+{
+	return !ts || (!memory_none(ts) && ts->tv_sec >= 0 &&
+		       (unsigned long)ts->tv_nsec < 1000000000u);
 }
 static inline uint64_t time_deadline(const struct timespec *ts)
 {

@@ -312,7 +312,7 @@ int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (likely(!s))
 		return real.ioctl(fd, request, arg);
-	if (request == FIOCLEX || request == FIONCLEX)
+	if (request == FIOCLEX || request == FIONCLEX || memory_none(arg))
 		return real.ioctl(fd, request, arg);
 	return xts_ioctl(s, request, arg);
 }

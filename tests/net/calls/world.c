@@ -209,7 +209,12 @@ void *bad_page(void)
 
 void *bad_pointer(void)
 {
-	return chance(3) ? NULL : bad_page();
+	return chance(3) ? NULL : (void *)-4096L;
+}
+
+void *bad_memory(void)
+{
+	return chance(2) ? bad_pointer() : bad_page();
 }
 
 void world_open(uint64_t seed, const char *path)
@@ -225,6 +230,9 @@ void world_open(uint64_t seed, const char *path)
 	w->pending = -1;
 	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGPIPE, &sa, NULL);
+	/* Where the table of descriptors ends makes a difference to select().
+	 */
+	close(dup2(STDIN_FILENO, 1000));
 	control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", path);
 	if (connect(control, (struct sockaddr *)&un, sizeof(un)) < 0) {
