@@ -336,7 +336,7 @@ void xctx_detach(struct xctx *c)
 		if (!s->gone)
 			(void)connect(s->fd, &none, sizeof(none));
 		xctx_end_flow(c, s, ECONNRESET);
-		s->kept = false;
+		xsvc_unkeep(s);
 		s->rx_avail = s->urg = 0;
 		if (xsock_phase(s) == XPHASE_ASKING)
 			xsock_set_phase(s, XPHASE_OFFLOADED);

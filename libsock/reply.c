@@ -43,9 +43,9 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 	s->tx_used = s->tx_unsent = 0;
 	s->cmd_flags = 0;
 	/* The buffers may be another connection's by now, unless kept. */
-	s->kept = c->session->keeps && s->rx_size &&
-		  !atomic_load(&c->session->lost);
-	if (!s->kept)
+	if (c->session->keeps && s->rx_size && !atomic_load(&c->session->lost))
+		xsvc_keep(s, c->session);
+	else
 		s->rx_avail = s->urg = 0;
 	/* The program knows the end of both directions. */
 	if (!ended)

@@ -777,6 +777,23 @@ void xsvc_release_buffers(struct xsession *ss, uint64_t cookie)
 		control_send(ss, &m, -1);
 }
 
+void xsvc_keep(struct xsock *s, struct xsession *ss)
+{
+	atomic_fetch_add(&ss->refs, 1);
+	s->kept = ss;
+}
+
+void xsvc_unkeep(struct xsock *s)
+{
+	struct xsession *ss = s->kept;
+
+	if (!ss)
+		return;
+	s->kept = NULL;
+	xsvc_release_buffers(ss, xsock_cookie(s));
+	xsvc_put(ss);
+}
+
 bool xsvc_move(struct xsock *s, struct xctx *to)
 {
 	struct xts_ctl_msg m = {.type = XTS_CTL_MOVE,

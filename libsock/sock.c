@@ -93,7 +93,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->flow = s->flow_gen = s->core = 0;
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
-	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->kept = false;
+	s->shut_rd = s->shut_wr = s->nospace = s->moved = false;
+	s->kept = NULL;
 	s->asked = s->foreign = s->leave_later = false;
 	s->leaving = XLEAVE_NOT;
 	s->info = NULL;
@@ -200,6 +201,7 @@ void xsock_table_child(void)
 		case XPHASE_MOVING:
 		case XPHASE_LEAVING:
 			s->leaving = XLEAVE_NOT;
+			s->kept = NULL;
 			atomic_store(&s->kernel_calls, 0);
 			/* A lent one is the program's to close. */
 			if (!s->lent && !xsock_child_keeps) {
@@ -629,8 +631,7 @@ static void user_close(struct xctx *c, struct xsock *s, bool abort)
 	xsock_set_phase(s, XPHASE_CLOSING);
 	xctx_wake(c);
 	if (s->gone || !atomic_load(&c->cores)) {
-		if (s->kept)
-			xsvc_release_buffers(c->session, xsock_cookie(s));
+		xsvc_unkeep(s);
 		xctx_leave(c, s);
 		close(fd);
 		xsock_free(s);

@@ -45,6 +45,7 @@
 #include <sys/queue.h>
 
 struct xctx;
+struct xsession;
 
 /* The peer's urgent byte; 0: none, or read past. With VALID the byte itself. */
 #define XURG_BYTE 0xffu
@@ -143,10 +144,12 @@ struct xsock {
 	bool shut_rd, shut_wr;
 	bool nospace;	  /* a writer found the buffer full: tell it of room */
 	bool moved;	  /* MOVING: the old ring is read out */
-	bool kept;	  /* reset, the service keeps the buffers for us */
 	bool asked;	  /* XTS_F_CREDITS waits for its answer */
 	bool foreign;	  /* LEAVING from FORKED: the flow is not ours */
 	bool leave_later; /* MOVING: the service asked for it meanwhile */
+	/* Reset: whose service keeps the buffers for us; also when s has joined
+	 * another context since. NULL: nobody. */
+	struct xsession *kept;
 	enum xleave leaving;
 	int leave_err;	       /* why it did not leave; errno */
 	struct xts_info *info; /* who waits for XTS_REPLY_INFO wants it here */

@@ -119,6 +119,11 @@ int sock_leave(int s, enum xts_reason reason);
 void sock_leave_for_exec(void);
 int sock_leave_passed(const struct msghdr *msg);
 
+/* sandbox.c: nothing can be asked of anybody from now on */
+void sandbox_begin(void);
+/* Does seccomp(2) with these begin one? */
+bool sandbox_filters(int operation, const void *filter);
+
 /* epoll.c: a descriptor more, or less */
 void ep_copied(int number);
 void ep_closed(int number);
@@ -140,8 +145,11 @@ struct preload_config {
 };
 extern struct preload_config config;
 void config_read(void);
-/* Do the rules want connections to this address offloaded? */
-bool rule_offloads(const struct sockaddr *server);
+/* Does the operator want this connection offloaded? Where there are no rules
+ * only the server's end is looked at: local if it was accepted, peer if not. */
+bool rule_offloads(bool accepted, const struct sockaddr *local,
+		   const struct sockaddr *peer);
+bool config_has_rules(void);
 
 /* report.c: a socket of ours is about to be closed; one that never was ours */
 void report_count(int s);

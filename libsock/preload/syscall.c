@@ -3,14 +3,17 @@
  * syscall.c - syscall(2) with the number of a call that is interposed
  *
  * Some libraries call the kernel so for what an older libc does not have. Only
- * those on sockets, epolls and descriptors are ours; a program that enters the
- * kernel by instructions of its own does so past us.
+ * those on sockets, epolls and descriptors are ours, and those that begin a
+ * sandbox (sandbox.c); a program that enters the kernel by instructions of its
+ * own does so past us.
  */
 #include "libsock/preload/preload.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -47,6 +50,8 @@
 	X(SYS_epoll_ctl, epoll_ctl(I(0), I(1), I(2), P(3)))                    \
 	X(SYS_epoll_pwait, epoll_pwait(I(0), P(1), I(2), I(3), P(4)))          \
 	X(SYS_ppoll, ppoll(P(0), (nfds_t)v[1], P(2), P(3)))                    \
+	X(SYS_prctl, prctl(I(0), v[1], v[2], v[3], v[4]))                      \
+	X(SYS_prlimit64, prlimit(I(0), I(1), P(2), P(3)))                      \
 	X(SYS_close_range,                                                     \
 	  close_range((unsigned int)v[0], (unsigned int)v[1], I(2)))
 
@@ -63,6 +68,8 @@ long syscall(long number, ...)
 	for (i = 0; i < 6; i++)
 		v[i] = va_arg(ap, long);
 	va_end(ap);
+	if (number == SYS_seccomp && sandbox_filters((int)v[0], P(2)))
+		sandbox_begin();
 	switch (number) {
 #define X(nr, call)                                                            \
 	case nr:                                                               \

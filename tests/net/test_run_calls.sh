@@ -49,6 +49,7 @@ run_all() {
 	scenario fork_serves 1 5
 	scenario fork_closes 1 4
 	scenario fork_uses 1 2
+	scenario sandbox_new 0 3
 	scenario exec_serves 1 3
 	scenario spawn_serves 1 3
 	scenario inetd 1 2

@@ -365,6 +365,26 @@ static void test_kept_data_are_read_before_the_reset(void **state)
 	assert_int_equal(fakesvc_released(), 1);
 }
 
+/* The context that it is registered in has never had to do with a service. */
+static void test_kept_data_move_along_with_the_socket(void **state)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+	void *ectx = xts_epoll_ctx_create();
+	int i;
+
+	fakesvc_reply(flow, "tail", 4, 0, 0, 0);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_int_equal(xts_recv(s, &ev.data, 1, MSG_PEEK), 1);
+	assert_int_equal(xts_epoll_ctl(ectx, EPOLL_CTL_ADD, s, &ev), 0);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_recv("tail", 0);
+	xts_close(s);
+	for (i = 0; i < 1000 && !fakesvc_released(); i++)
+		usleep(1000);
+	assert_int_equal(fakesvc_released(), 1);
+	xts_epoll_ctx_destroy(ectx);
+}
+
 static void test_close_that_crosses_a_reset_releases(void **state)
 {
 	struct xts_cmd cmd;
@@ -533,6 +553,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_kept_data_are_read_before_the_reset, start_keeping,
 			stop),
+		cmocka_unit_test_setup_teardown(
+			test_kept_data_move_along_with_the_socket,
+			start_keeping, stop),
 		cmocka_unit_test_setup_teardown(
 			test_close_that_crosses_a_reset_releases, start_keeping,
 			stop),
