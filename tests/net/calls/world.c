@@ -388,11 +388,21 @@ static void await_events(const struct conn *c, short events)
 		say("; too late for events %x", (unsigned int)events);
 }
 
+/* Its error is there: a hang-up may have been, before. */
 static void await_reset(struct conn *c)
 {
+	const struct item *it = item_of_conn(c);
+	struct pollfd p = {.fd = it ? it->fd : -1};
+
 	c->reset = true;
 	await_states(c, 1u << TCP_CLOSE);
-	await_events(c, 0);
+	for (int i = 0; it && i < LIMIT_MS * 10; i++) {
+		if (poll(&p, 1, 0) == 1 && p.revents & POLLERR)
+			return;
+		usleep(100);
+	}
+	if (it)
+		say("; too late for an error");
 }
 
 void await_fin(struct conn *c)
