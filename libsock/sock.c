@@ -609,9 +609,15 @@ int xts_shutdown(int s, int how)
 	/* NEW: Linux may do it, the connection then stays with Linux. */
 	if (xsock_phase(sock) == XPHASE_NEW)
 		return shutdown(sock->fd, how);
-	do
+	do {
 		c = xsock_route(sock, UINT64_MAX, &ret);
-	while (!c && ret == -EINTR);
+		if (c && xctx_drain(c) &&
+		    xsock_phase(sock) != XPHASE_OFFLOADED) {
+			pthread_mutex_unlock(&c->lock);
+			c = NULL;
+			ret = -EINTR;
+		}
+	} while (!c && ret == -EINTR);
 	if (!c) {
 		xsock_kernel_done(sock, ret);
 		return ret > 0 ? shutdown(sock->fd, how) : xts_result(ret);
