@@ -128,8 +128,9 @@ bool sandbox_filters(int operation, const void *filter);
 void ep_copied(int number);
 void ep_closed(int number);
 void ep_child(void);
-/* It is polled itself: it is readable when its context has something. */
-void ep_promise(int number);
+/* It is polled itself: it is readable when its context has something. false: it
+ * has none. */
+bool ep_promise(int number);
 /* After a wait that says it is readable: is it? */
 bool ep_readable(int epfd, int number);
 
