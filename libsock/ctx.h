@@ -325,6 +325,10 @@ static inline uint32_t xsock_events(struct xsock *s)
 	return ev;
 }
 
+/* For xepoll_event(): the connection's state changed. As Linux does, that wakes
+ * whoever waits for anything. */
+#define XEPOLL_STATE UINT32_MAX
+
 /* epoll.c's part of a reply; lock held */
 static inline void xepoll_event(struct xctx *c, struct xsock *s,
 				uint32_t events)

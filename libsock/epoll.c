@@ -834,17 +834,21 @@ static int poll_briefly(struct xctx *c, struct epoll_event *evs, int max)
 }
 
 /* The descriptor's promise, where n events are returned or none (-errno): it is
- * readable while there are more, and told of the next one. Another thread that
- * sleeps here takes what this one had no room for. */
+ * readable while there are more (where it is not known whose epoll asks: may be
+ * more), and told of the next one. Another thread that sleeps here takes what
+ * this one had no room for. */
 static int leave_wait(struct xctx *c, struct epoll_event *evs, int max, int n)
 {
+	bool more;
+
 	if (!c->fd_used && !c->borrowed)
 		return n;
 	pthread_mutex_lock(&c->lock);
-	if (n <= 0 && c->fd_used && !c->n_sleepers)
+	if ((n <= 0 || (c->borrowed && !c->n_ready)) && c->fd_used &&
+	    !c->n_sleepers)
 		n += arm(c, evs, n ? 0 : max);
-	if (!c->signalled &&
-	    (c->fd_used ? n > 0 || c->n_ready : c->n_sleepers && c->n_ready))
+	more = c->n_ready || (n > 0 && !c->borrowed);
+	if (!c->signalled && (c->fd_used ? more : c->n_sleepers && c->n_ready))
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
 	return n;
@@ -1043,23 +1047,38 @@ static void prune(struct xctx *c)
 	}
 }
 
-bool xlend_epoll_has(void *ectx)
+/* Lock held: nothing is ready; we are told of what comes. */
+static void rearm(struct xctx *c)
 {
 	struct epoll_event in[LOOK_EVENTS];
-	struct xctx *c = ectx;
-	bool has;
 
+	pthread_mutex_unlock(&c->lock);
 	judge(c, in, epoll_wait(c->epfd, in, LOOK_EVENTS, 0), NULL, 0);
 	pthread_mutex_lock(&c->lock);
 	/* Where a thread sleeps, it may have been about to see that edge. */
-	c->fd_used = true;
 	c->signalled = false;
 	c->armed = true;
 	xctx_sleep_begin(c);
 	xctx_drain(c);
 	prune(c);
+	if (!xctx_flush(c))
+		xctx_wake(c);
+}
+
+bool xlend_epoll_has(void *ectx)
+{
+	struct xctx *c = ectx;
+	bool has;
+
+	pthread_mutex_lock(&c->lock);
+	c->fd_used = true;
+	xctx_drain(c);
+	prune(c);
+	if (!c->n_ready)
+		rearm(c);
 	has = c->n_ready;
-	if (!xctx_flush(c) || has)
+	/* Each time would be an edge for who has it in an epoll. */
+	if (has && !c->signalled)
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
 	return has;

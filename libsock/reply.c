@@ -49,9 +49,7 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 		s->rx_avail = s->urg = 0;
 	/* The program knows the end of both directions. */
 	if (!ended)
-		xepoll_event(c, s,
-			     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP |
-				     EPOLLRDHUP);
+		xepoll_event(c, s, XEPOLL_STATE);
 }
 
 /* Data, credits, end of stream. false: nonsense. */
@@ -86,7 +84,7 @@ static inline bool reply_recv(struct xctx *c, struct xsock *s,
 		s->asked = false;
 	if (r->flags & XTS_F_EOF) {
 		s->eof = true;
-		events |= EPOLLIN | EPOLLRDHUP | (s->shut_wr ? EPOLLHUP : 0);
+		events = XEPOLL_STATE;
 	}
 	if (events)
 		xepoll_event(c, s, events);

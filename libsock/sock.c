@@ -642,7 +642,7 @@ static int user_shutdown(struct xctx *c, struct xsock *s, int how)
 			s->cmd_flags |= XTS_F_SHUT_WR;
 		xctx_flush_sock(c, s);
 	}
-	xepoll_event(c, s, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+	xepoll_event(c, s, XEPOLL_STATE);
 	xctx_wake(c);
 	return ret;
 }
@@ -660,9 +660,15 @@ int xts_shutdown(int s, int how)
 	/* NEW: Linux may do it, the connection then stays with Linux. */
 	if (xsock_phase(sock) == XPHASE_NEW)
 		return shutdown(sock->fd, how);
-	do
+	do {
 		c = xsock_route(sock, UINT64_MAX, true, &ret);
-	while (!c && ret == -EINTR);
+		if (c && xctx_drain(c) &&
+		    xsock_phase(sock) != XPHASE_OFFLOADED) {
+			pthread_mutex_unlock(&c->lock);
+			c = NULL;
+			ret = -EINTR;
+		}
+	} while (!c && ret == -EINTR);
 	if (!c && ret < 0)
 		return xts_result(ret);
 	if (!c) {

@@ -161,18 +161,6 @@ void ep_promise(int number)
 	promise(&eps[number]);
 }
 
-bool ep_readable(int epfd, int number)
-{
-	struct pollfd p = {.fd = epfd, .events = POLLIN};
-	struct ep *ep = &eps[number];
-	void *ctx = atomic_load(&ep->ctx);
-
-	if (!ctx)
-		return true;
-	/* What is left is Linux's. */
-	return xlend_epoll_has(ctx) || real.poll(&p, 1, 0) == 1;
-}
-
 /* Those inside others are not readable for nothing. */
 static void look_inside(void)
 {
@@ -187,6 +175,19 @@ static void look_inside(void)
 			xlend_epoll_has(ctx);
 		unref(&eps[i]);
 	}
+}
+
+bool ep_readable(int epfd, int number)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	void *ctx = atomic_load(&eps[number].ctx);
+
+	if (ctx && xlend_epoll_has(ctx))
+		return true;
+	if (atomic_load(&n_nested))
+		look_inside();
+	/* What is left is Linux's. */
+	return real.poll(&p, 1, 0) == 1;
 }
 
 void ep_child(void)
@@ -265,7 +266,9 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	struct ep *ep = ep_at(fd_word(epfd));
 
 	/* Linux says what is wrong with its arguments. */
-	if ((op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
+	    xlend_epoll_bad(op, ev) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
@@ -278,17 +281,26 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return xts_epoll_ctl(has, op, s, ev);
 }
 
-/* One epoll is inside another: it tells, from now on or from when it has a
- * context. */
-static void nest(int fd)
+/* With no context if it is new; NULL: no room. */
+static struct ep *ep_known(int epfd)
 {
 	struct ep *ep;
 
 	pthread_mutex_lock(&lock);
-	ep = ep_at(fd_word(fd));
+	ep = ep_at(fd_word(epfd));
 	if (!ep)
-		ep = ep_new(fd, NULL);
+		ep = ep_new(epfd, NULL);
 	pthread_mutex_unlock(&lock);
+	return ep;
+}
+
+/* One epoll is inside another: it tells, from now on or from when it has a
+ * context. The outer one is asked like one that has a context, too. */
+static void nest(int epfd, int fd)
+{
+	struct ep *ep = ep_known(fd);
+
+	ep_known(epfd);
 	if (!ep)
 		return;
 	if (!atomic_exchange(&ep->nested, true))
@@ -318,7 +330,7 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))
-		nest(fd);
+		nest(epfd, fd);
 	return ret;
 }
 

@@ -285,7 +285,7 @@ static short ready(void)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
 
-	assert_true(xlend_poll(&p, &s, 1, 0, NULL) >= 0);
+	assert_true(xlend_poll(&p, &s, 1, 0, NULL, false) >= 0);
 	return p.revents;
 }
 
@@ -328,7 +328,7 @@ static void test_a_poll_that_sleeps_sees_linuxs_data(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, send_later, NULL), 0);
 	assert_int_equal(xlend_poll(&p, &s, 1,
 				    (uint64_t)(ts.tv_sec + 5) * 1000000000u,
-				    NULL),
+				    NULL, false),
 			 1);
 	assert_int_equal(p.revents, POLLIN);
 	pthread_join(thread, NULL);
