@@ -86,6 +86,28 @@ static int watch_ctl(struct xctx *c, struct xsock *s, int op)
 	return epoll_ctl(c->epfd, op, s->fd, &ev) ? -errno : 0;
 }
 
+/* ASKING: its readiness is found out by looking at the kernel socket. */
+static bool is_looked_at(const struct xsock *s)
+{
+	return s->ask && s->lent && xsock_phase(s) == XPHASE_ASKING;
+}
+
+/* The kernel tells of it as before until the service has decided. Not of a
+ * one-shot: nobody would know whether it had fired. */
+static bool kernel_tells(const struct xsock *s)
+{
+	return is_looked_at(s) && !(s->ep_flags & EPOLLONESHOT);
+}
+
+/* For good, or until it is offered again, or has been taken. */
+static bool is_kernels(const struct xsock *s)
+{
+	uint32_t phase = xsock_phase(s);
+
+	return phase == XPHASE_KERNEL ||
+	       (phase == XPHASE_NEW && xsock_waits(s)) || kernel_tells(s);
+}
+
 /* Takes s out of where it is registered, and puts it where it should be. */
 static int place(struct xctx *c, struct xsock *s, enum xwhere where)
 {
@@ -108,6 +130,8 @@ static int place(struct xctx *c, struct xsock *s, enum xwhere where)
 		err = watch_ctl(c, s, EPOLL_CTL_ADD);
 	else if (where == XWHERE_USER && xsock_phase(s) == XPHASE_OFFLOADED)
 		xepoll_event(c, s, xsock_events(s));
+	else if (where == XWHERE_USER && is_looked_at(s))
+		xepoll_event(c, s, UINT32_MAX);
 	if (where == XWHERE_KERNEL || where == XWHERE_WATCH)
 		atomic_fetch_add(&c->n_kernel, 1);
 	return err;
@@ -117,7 +141,16 @@ void xepoll_to_user(struct xctx *c, struct xsock *s)
 {
 	if (atomic_load(&s->ep_ctx) == c)
 		place(c, s, XWHERE_USER);
+}
+
+void xepoll_asked(struct xctx *c, struct xsock *s)
+{
 	s->ep_armed = false;
+	if (kernel_tells(s))
+		return;
+	xepoll_to_user(c, s);
+	if (s->listed)
+		xctx_wake(c);
 }
 
 /* A one-shot that has fired waits here until it is renewed: the kernel would
@@ -155,15 +188,6 @@ void xepoll_connecting(struct xsock *s)
 	if (xsock_phase(s) == XPHASE_NEW)
 		place(c, s, XWHERE_WATCH);
 	pthread_mutex_unlock(&c->lock);
-}
-
-/* For good, or until it is offered again. */
-static bool is_kernels(const struct xsock *s)
-{
-	uint32_t phase = xsock_phase(s);
-
-	return phase == XPHASE_KERNEL ||
-	       (phase == XPHASE_NEW && xsock_waits(s));
 }
 
 void xepoll_settle(struct xsock *s)
@@ -408,8 +432,13 @@ static int change(struct xctx *c, struct xsock *s, int op,
 			err = place(c, s, XWHERE_KERNEL);
 		else if (offer_armed(c, s))
 			err = 0;
+		else if (s->ep_where == XWHERE_KERNEL && is_looked_at(s) &&
+			 !kernel_tells(s))
+			err = place(c, s, XWHERE_USER);
 		else if (s->ep_where == XWHERE_KERNEL)
 			err = kern_ctl(c, s, EPOLL_CTL_MOD);
+		else if (is_looked_at(s))
+			xepoll_event(c, s, UINT32_MAX);
 		else if (xsock_phase(s) == XPHASE_OFFLOADED)
 			xepoll_event(c, s, xsock_events(s));
 		if (s->listed)
@@ -472,6 +501,16 @@ bool xlend_epoll_bad(int op, const struct epoll_event *ev)
 
 /* ---- collecting --------------------------------------------------------- */
 
+static uint32_t state_of(struct xctx *c, struct xsock *s)
+{
+	int events;
+
+	if (__builtin_expect(!s->ask, 1))
+		return xsock_events(s);
+	events = xask_events(c, s, s->ep_events);
+	return events < 0 ? 0 : (uint32_t)events;
+}
+
 /* Lock held. */
 static int collect(struct xctx *c, struct epoll_event *evs, int max)
 {
@@ -482,7 +521,7 @@ static int collect(struct xctx *c, struct epoll_event *evs, int max)
 	for (; left && n < max; left--) {
 		s = TAILQ_FIRST(&c->ready);
 		TAILQ_REMOVE(&c->ready, s, ready_link);
-		mask = xsock_events(s) & s->ep_events;
+		mask = state_of(c, s) & s->ep_events;
 		if (mask) {
 			evs[n].events = mask;
 			evs[n++].data = s->ep_data;
@@ -975,6 +1014,12 @@ int xlend_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 	int n;
 
 	xctx_thread_polls(c);
+	if (xask_pending(c)) {
+		pthread_mutex_lock(&c->lock);
+		xctx_drain(c);
+		xask_settle(c, deadline);
+		pthread_mutex_unlock(&c->lock);
+	}
 	if (!deadline) {
 		n = poll_now(c, events, maxevents, mask);
 	} else {

@@ -109,6 +109,7 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 	s->flow = r->flow;
 	s->flow_gen = r->flow_gen;
 	s->core = r->core;
+	xask_decided(c, s);
 	/* Closed while the service was deciding. */
 	if (xsock_phase(s) == XPHASE_CLOSING) {
 		xctx_flush_sock(c, s);
@@ -116,8 +117,11 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 	}
 	atomic_store(&s->reason, XTS_REASON_NONE);
 	xsock_set_phase(s, XPHASE_OFFLOADED);
+	if (!reply_recv(c, s, r))
+		return false;
 	xepoll_event(c, s, EPOLLOUT);
-	return reply_recv(c, s, r);
+	xepoll_to_user(c, s);
+	return true;
 }
 
 static bool size_ok(uint32_t size)
@@ -160,6 +164,7 @@ static bool reply_grown(struct xctx *c, struct xsock *s,
 static bool reply_declined(struct xctx *c, struct xsock *s,
 			   const struct xts_reply *r)
 {
+	xask_decided(c, s);
 	if (xsock_phase(s) == XPHASE_CLOSING) {
 		xctx_close_answered(c, s);
 		return true;
@@ -241,8 +246,11 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		s->leave_later = phase == XPHASE_MOVING;
 	if (r->flags & (XTS_F_RESET | XTS_F_CLOSED))
 		xctx_end_flow(c, s, r->err ? (int)r->err : ECONNRESET);
-	if (phase == XPHASE_ASKING)
+	if (phase == XPHASE_ASKING) {
+		xask_decided(c, s);
 		xsock_set_phase(s, XPHASE_OFFLOADED);
+		xepoll_to_user(c, s);
+	}
 	return true;
 }
 
