@@ -13,7 +13,7 @@
  *
  * Linux knows an epoll's entries by file and descriptor: a connection that was
  * registered by one of its descriptors is another entry by another one. Which
- * it was is kept here.
+ * it was is kept here. It may be closed before the others: the entry stays.
  *
  * An epoll inside another one (or a set that is polled) has to be readable when
  * its context has something: it tells from then on. It may be when the context
@@ -322,6 +322,11 @@ static bool is_epoll(int epfd, int fd)
 		errno == ENOENT;
 	errno = err;
 	return found;
+}
+
+int ep_registered_by(int s)
+{
+	return xlend_registered(s) ? atomic_load(&by_fd[s]) : -1;
 }
 
 static int created(int epfd)
