@@ -8,8 +8,8 @@
  * collects what the context has, and the kernel's events without the
  * context's mark.
  *
- * A connection can be in one epoll. Put into a second one it stays with Linux,
- * or the call fails with EBUSY if it is offloaded.
+ * A connection can be in one epoll of ours. Put into a second one it stays with
+ * Linux, or goes back there; its first registration goes on in the kernel.
  *
  * A waiting thread and each descriptor hold a reference to the record; the
  * context, which has a descriptor of its own for the epoll, goes with the last.
@@ -197,14 +197,31 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return xts_epoll_ctl(ctx, op, s, ev);
 }
 
+/* A socket that has become Linux's, where libsock knows how it was registered:
+ * one that had reported once is not registered with the kernel. */
+static int other_ctl(int epfd, int op, int fd, uint64_t word,
+		     struct epoll_event *ev)
+{
+	struct ep *ep = ep_at(fd_word(epfd));
+	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
+	int s = fd_number_of(word);
+
+	if (fd_kind_of(word) == FD_EPOLL)
+		ep_promise(s);
+	else if (fd_kind_of(word) == FD_KERNEL && ctx &&
+		 xlend_registered(s) == ctx)
+		return xts_epoll_ctl(ctx, op, s, ev);
+	return real.epoll_ctl(epfd, op, fd, ev);
+}
+
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd);
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	if (unlikely(fd_kind_of(fd_word(fd)) == FD_EPOLL))
-		ep_promise(fd_number_of(fd_word(fd)));
+	if (unlikely(fd_word(fd)))
+		return other_ctl(epfd, op, fd, fd_word(fd), ev);
 	return real.epoll_ctl(epfd, op, fd, ev);
 }
 

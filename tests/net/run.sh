@@ -9,6 +9,7 @@
 #                    $TB_DIR/LOG.report when it ends
 #   in_run LOG CMD...  the same, this shell waits for it
 #   carried LOG      the connections that were offloaded, all its processes
+#   handed LOG       those that were until they were handed over
 #   left LOG         those that were not
 #   check_offloaded NAME LOG MIN
 #                    at least MIN were, and none was left with Linux: where
@@ -42,6 +43,7 @@ sum_report() {
 		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
 }
 carried() { sum_report "$1" '^offloaded$'; }
+handed() { sum_report "$1" '^reason_HANDED_OVER$'; }
 # A connection that nobody read from or wrote to was never offered; one that its
 # peer had ended before that is not taken.
 left() {
