@@ -350,6 +350,23 @@ def spawn_used():
     check(os.waitpid(pid, 0)[1] == 0, 'the second')
 
 
+# The service stops; then a child uses it, and the parent again. 4 lines
+def fork_stop():
+    fd = accept()
+    answer(fd)
+    pid = os.fork()
+    if not pid:
+        while not os.path.exists(os.environ['GO']):
+            time.sleep(0.05)
+        answer(fd, 2)
+        os._exit(0)
+    p = select.poll()
+    p.register(fd, select.POLLPRI)
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        p.poll(50)
+    answer(fd)
+
+
 # A program of another image serves it: exec(). 3 lines
 def exec_serves():
     fd = accept()
