@@ -8,8 +8,8 @@
  * collects what the context has, and the kernel's events without the
  * context's mark.
  *
- * A connection can be in one epoll. Put into a second one it stays with Linux,
- * or the call fails with EBUSY if it is offloaded.
+ * A connection can be in one epoll of ours. Put into a second one it stays with
+ * Linux, or goes back there; its first registration goes on in the kernel.
  *
  * Linux knows an epoll's entries by file and descriptor: a connection that was
  * registered by one of its descriptors is another entry by another one. Which
@@ -320,13 +320,28 @@ static bool is_epoll(int epfd, int fd)
 	return found;
 }
 
+/* A socket that has become Linux's, where libsock knows how it was registered:
+ * one that had reported once is not registered with the kernel. */
+static int kernels_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	struct ep *ep = ep_at(fd_word(epfd));
+	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
+	int s = fd_number_of(fd_word(fd));
+
+	if (ctx && xlend_registered(s) == ctx)
+		return xts_epoll_ctl(ctx, op, s, ev);
+	return real.epoll_ctl(epfd, op, fd, ev);
+}
+
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd), ret;
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	ret = real.epoll_ctl(epfd, op, fd, ev);
+	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL ?
+		      kernels_ctl(epfd, op, fd, ev) :
+		      real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))
