@@ -104,7 +104,7 @@ static bool is_kernels(const struct xsock *s)
 {
 	uint32_t phase = xsock_phase(s);
 
-	return phase == XPHASE_KERNEL ||
+	return phase == XPHASE_KERNEL || phase == XPHASE_FORKED ||
 	       (phase == XPHASE_NEW && xsock_waits(s)) || kernel_tells(s);
 }
 
@@ -198,6 +198,17 @@ void xepoll_settle(struct xsock *s)
 		return;
 	if (is_kernels(s))
 		place(c, s, XWHERE_KERNEL);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void xepoll_withdraw(struct xsock *s)
+{
+	struct xctx *c = lock_registered(s);
+
+	if (!c)
+		return;
+	if (s->ep_where == XWHERE_KERNEL)
+		place(c, s, XWHERE_NONE);
 	pthread_mutex_unlock(&c->lock);
 }
 

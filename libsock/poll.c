@@ -109,7 +109,7 @@ static bool look_at(struct set *p, nfds_t i)
 		phase = look_asking(p, c, s, f);
 	if (atomic_load(&s->ctx) == c && phase == XPHASE_OFFLOADED)
 		f->revents = (short)(xsock_events(s) & (uint16_t)wanted(p, i));
-	else if (phase != XPHASE_ASKING && phase != XPHASE_MOVING)
+	else if (!xphase_passes(phase))
 		goto kernels; /* declined just now */
 	pthread_mutex_unlock(&c->lock);
 	note_ctx(p, c);

@@ -730,13 +730,27 @@ static bool urgent_under_way(struct xsock *s)
 	return false;
 }
 
+/* A connection that another process has is not for us alone. It may have been
+ * passed on to us, and be closed there soon. If the service carries it for that
+ * one, we have to ask for it: FORKED; otherwise it is NEW again after that. */
+static bool is_shared(struct xsock *s)
+{
+	if (s->inherited && xlend_is_shared)
+		s->inherited = xlend_is_shared((int)s->index + XSOCK_FIRST);
+	return s->inherited;
+}
+
 void xsvc_ask(struct xsock *s, struct xctx *c)
 {
 	uint32_t phase = XPHASE_NEW;
+	bool shared = is_shared(s);
 	enum xts_reason why;
 
 	pthread_mutex_lock(&svc.lock);
-	if (!atomic_compare_exchange_strong(&s->phase, &phase, XPHASE_ASKING))
+	if (!atomic_compare_exchange_strong(&s->phase, &phase,
+					    shared ? XPHASE_FORKED
+						   : XPHASE_ASKING) ||
+	    shared)
 		goto out;
 	why = xsvc_attach(c);
 	if (why) {

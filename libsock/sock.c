@@ -34,6 +34,7 @@
 /* Before a declined connection is offered again: what the peer or the program
  * changes soon, and what lasts as long as other connections do. */
 #define WAIT_MIN_MS 10u
+#define WAIT_SHARED_MIN_MS 1u
 #define WAIT_MAX_MS 1000u
 #define WAIT_FULL_MIN_MS 1000u
 #define WAIT_FULL_MAX_MS 64000u
@@ -106,7 +107,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->reason, reason);
 	atomic_store(&s->nonblock, nonblock);
 	atomic_store(&s->connecting, false);
-	s->accepted = s->lent = s->options_known = false;
+	s->accepted = s->lent = s->inherited = s->options_known = false;
 	atomic_store(&s->nodelay, false);
 	atomic_store(&s->ask_at_ns, 0);
 	atomic_store(&s->ask_wait_ms, 0);
@@ -170,7 +171,8 @@ void xsock_table_unlock(void)
 	pthread_mutex_unlock(&table.lock);
 }
 
-/* A connection that two processes hold through Linux stays with Linux. */
+/* A connection that two processes hold through Linux stays with Linux, or,
+ * lent, as long as they do. */
 void xsock_table_fork(void)
 {
 	struct xsock *s;
@@ -179,7 +181,9 @@ void xsock_table_fork(void)
 	for (i = 0; i < table.used; i++) {
 		s = xsock_at(i);
 		phase = XPHASE_NEW;
-		if (atomic_load(&s->ask_at_ns))
+		if (s->lent)
+			s->inherited |= xsock_phase(s) == phase;
+		else if (atomic_load(&s->ask_at_ns))
 			atomic_compare_exchange_strong(&s->phase, &phase,
 						       XPHASE_KERNEL);
 	}
@@ -216,6 +220,9 @@ void xsock_table_child(void)
 			s->free_next = table.free;
 			table.free = s;
 			break;
+		case XPHASE_NEW:
+			atomic_store(&s->kernel_calls, 0);
+			continue;
 		default:
 			continue;
 		}
@@ -236,13 +243,16 @@ static bool passes(enum xts_reason reason)
 	return reason == XTS_REASON_OUT_OF_ORDER ||
 	       reason == XTS_REASON_KERNEL_QUEUE ||
 	       reason == XTS_REASON_URGENT || reason == XTS_REASON_BUSY ||
+	       reason == XTS_REASON_SHARED ||
 	       reason == XTS_REASON_NO_ROUTE_SEEN || is_full(reason);
 }
 
 void xsock_declined(struct xsock *s, enum xts_reason reason)
 {
 	uint32_t wait = atomic_load(&s->ask_wait_ms) * 2;
-	uint32_t min = is_full(reason) ? WAIT_FULL_MIN_MS : WAIT_MIN_MS;
+	uint32_t min = is_full(reason)		     ? WAIT_FULL_MIN_MS
+		       : reason == XTS_REASON_SHARED ? WAIT_SHARED_MIN_MS
+						     : WAIT_MIN_MS;
 	uint32_t max = is_full(reason) ? WAIT_FULL_MAX_MS : WAIT_MAX_MS;
 
 	atomic_store(&s->reason, reason);
@@ -276,7 +286,7 @@ void xsock_drained(struct xsock *s)
 {
 	uint64_t wait = atomic_load(&s->ask_wait_ms);
 
-	if (!wait || is_full(atomic_load(&s->reason)))
+	if (wait <= WAIT_MIN_MS || is_full(atomic_load(&s->reason)))
 		return;
 	/* As if it had been put off for the least time only. */
 	atomic_fetch_sub(&s->ask_at_ns,
@@ -488,6 +498,12 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, bool brief,
 			break;
 		case XPHASE_KERNEL:
 			*how = XROUTE_KERNEL;
+			break;
+		case XPHASE_FORKED:
+			*how = s->lent && xlend_claim
+				       ? xlend_claim((int)s->index +
+						     XSOCK_FIRST)
+				       : -EBADF;
 			break;
 		default:
 			*how = -EBADF;

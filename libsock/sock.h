@@ -98,8 +98,9 @@ struct xsock {
 	uint32_t index;		       /* in the table, constant */
 	int fd;			       /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
-	bool accepted; /* by xts_accept(): the service knows its TCP state */
-	bool lent;     /* fd is the program's own: see lend.h */
+	bool accepted;	/* by xts_accept(): the service knows its TCP state */
+	bool lent;	/* fd is the program's own: see lend.h */
+	bool inherited; /* lent: other processes may have it */
 	bool options_known; /* the five below are the kernel socket's */
 	_Atomic bool nodelay;
 	_Atomic bool tuned; /* others of TCP's may not be what Linux gives */
