@@ -326,13 +326,16 @@ static bool is_linux_alone(int level, int name)
 		name == TCP_MD5SIG_EXT || name == TCP_REPAIR);
 }
 
-/* true: it may be set. */
+/* true: it may be set. Of what is over Linux says what it says. */
 static bool leave_for_option(int s, int level, int name)
 {
+	int err;
+
 	if (is_served(level, name) ||
 	    (!is_linux_alone(level, name) && xlend_state(s) == XLEND_NEW))
 		return true;
-	return !sock_leave(s, XTS_REASON_SHARED);
+	err = sock_leave(s, XTS_REASON_SHARED);
+	return !err || err == -ENOTCONN;
 }
 
 int setsockopt(int fd, int level, int name, const void *val, socklen_t len)

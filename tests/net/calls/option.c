@@ -22,6 +22,13 @@ struct option {
 	int values[4]; /* to set; all 0: only to get */
 };
 
+/* Setting what only Linux serves, or nobody knows, sends a connection home. */
+static bool goes_home(const struct option *o)
+{
+	return o->level == 12345 || o->opt == 9999 || o->opt == 999 ||
+	       (o->level == SOL_SOCKET && o->opt == SO_TIMESTAMP);
+}
+
 #define OPT(level, opt, ...)                                                   \
 	{                                                                      \
 #opt, level, opt,                                              \
@@ -137,7 +144,8 @@ static void set_badly(struct item *it)
 	const void *val = &value;
 
 	/* What it would do is not known. */
-	if (o->opt == TCP_REPAIR && o->level == IPPROTO_TCP)
+	if ((o->opt == TCP_REPAIR && o->level == IPPROTO_TCP) ||
+	    (goes_home(o) && !w->leave))
 		return;
 	if (!w->tame && chance(2))
 		val = bad_memory();
@@ -153,7 +161,8 @@ static void set_one(struct item *it)
 	const struct option *o = &options[pick(OPTIONS)];
 	int value = o->values[pick(4)], n;
 
-	if (o->level == IPPROTO_TCP && o->opt == TCP_REPAIR)
+	if ((o->level == IPPROTO_TCP && o->opt == TCP_REPAIR) ||
+	    (goes_home(o) && !w->leave))
 		return;
 	n = setsockopt(it->fd, o->level, o->opt, &value, sizeof(value));
 	say("setsockopt fd%d %s %d", it->fd, o->name, value);
