@@ -243,6 +243,13 @@ void xepoll_forget(struct xsock *s)
 
 	if (!c)
 		return;
+	/* What is the kernel's goes with the last descriptor, here or
+	 * elsewhere.
+	 */
+	if (c->borrowed && s->ep_where == XWHERE_KERNEL) {
+		atomic_fetch_sub(&c->n_kernel, 1);
+		s->ep_where = XWHERE_NONE;
+	}
 	place(c, s, XWHERE_NONE);
 	atomic_store(&s->ep_ctx, NULL);
 	pthread_mutex_unlock(&c->lock);

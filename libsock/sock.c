@@ -673,9 +673,13 @@ int xts_shutdown(int s, int how)
 		return -1;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return xts_result(-EINVAL);
-	/* NEW: Linux may do it, the connection then stays with Linux. */
-	if (xsock_phase(sock) == XPHASE_NEW)
-		return shutdown(sock->fd, how);
+	/* NEW: Linux may do it; a connection that sends no more stays there. */
+	if (xsock_phase(sock) == XPHASE_NEW) {
+		ret = shutdown(sock->fd, how);
+		if (!ret && how != SHUT_WR)
+			sock->shut_rd = true;
+		return ret;
+	}
 	do {
 		c = xsock_route(sock, UINT64_MAX, true, &ret);
 		if (c && xctx_drain(c) &&

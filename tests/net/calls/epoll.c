@@ -7,9 +7,10 @@
  * sorted by what they were registered with. What is to come only once
  * (EPOLLET, EPOLLONESHOT) is said with how often it came.
  *
- * A connection that gets a second entry goes home to Linux, which tells of what
- * is ready once more. So there are second entries only where steps may do that,
- * and there none that is to come only once. What is over can't go home.
+ * A connection that gets a second entry goes home to Linux. Where one comes or
+ * goes, what is ready is told once more. So there are second entries only where
+ * steps may do that, and there, and before a connection is used, none that is
+ * to come only once. What is over can't go home.
  */
 #include "world.h"
 
@@ -93,11 +94,12 @@ void step_epoll_open(void)
 
 /* ---- control ------------------------------------------------------------- */
 
-static uint32_t pick_events(void)
+static uint32_t pick_events(const struct item *it)
 {
 	uint32_t events = masks[pick(sizeof(masks) / sizeof(masks[0]))];
+	bool stays = !w->leave && (it->kind != CONN || conn_of(it)->touched);
 
-	if (chance(3) && !w->leave)
+	if (chance(3) && stays)
 		events |= EPOLLET;
 	if (chance(6) && !w->leave)
 		events |= EPOLLONESHOT;
@@ -180,7 +182,7 @@ void step_epoll_ctl(void)
 		control_badly(ep->fd, it->fd);
 		return;
 	}
-	ev.events = pick_events();
+	ev.events = pick_events(it);
 	ev.data.u64 = (uint64_t)w->step << 17 | (uint32_t)it->fd;
 	if (ev.events & (EPOLLET | EPOLLONESHOT))
 		ev.data.u64 |= ONCE;
