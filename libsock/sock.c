@@ -601,11 +601,33 @@ int xts_accept(int s, struct sockaddr *addr, socklen_t *len)
 	return xts_accept4(s, addr, len, 0);
 }
 
-/* tcp_disconnect(): what was not read is gone, the error stays, and one that
- * was not over has been reset. */
-static void forget_flow(struct xsock *s, bool reset)
+/* Both sides had ended it, so Linux sends no RST: the service is told that it
+ * is closed. */
+static void give_up(struct xctx *c, struct xsock *s, uint64_t end)
 {
-	if (reset)
+	s->rx_credits += s->rx_avail; /* unread data would make it a reset */
+	s->rx_avail = 0;
+	s->cmd_flags |= XTS_F_CLOSE;
+	xctx_flush_sock(c, s);
+	while (s->dirty && !s->gone && xctx_wait(c, end) != -EAGAIN)
+		;
+	s->gone = true;
+}
+
+/* tcp_disconnect(): what was not read is gone, an error stays. */
+static void forget_flow(struct xctx *c, struct xsock *s, uint64_t end)
+{
+	bool over = s->gone, ended = s->eof && s->shut_wr;
+
+	/* Linux's RST ends the flow. */
+	while (!ended && !s->gone && xsock_phase(s) == XPHASE_OFFLOADED &&
+	       xctx_wait(c, end) != -EAGAIN)
+		;
+	if (xsock_phase(s) != XPHASE_OFFLOADED || atomic_load(&s->ctx) != c)
+		return;
+	if (!s->gone)
+		give_up(c, s, end);
+	if (!over && !ended)
 		s->so_error = ECONNRESET;
 	xsvc_unkeep(s);
 	s->rx_avail = s->urg = 0;
@@ -615,20 +637,13 @@ static void forget_flow(struct xsock *s, bool reset)
 
 void xsock_disconnected(struct xsock *s)
 {
-	uint64_t end = xclock_ns() + GONE_NS;
 	struct xctx *c = xsock_lock(s);
-	bool reset;
 
 	if (!c)
 		return;
 	xctx_drain(c);
-	reset = !s->gone && !(s->eof && s->shut_wr);
-	/* Linux's RST ends the flow. */
-	while (xsock_phase(s) == XPHASE_OFFLOADED && !s->gone &&
-	       xctx_wait(c, end) != -EAGAIN)
-		;
-	if (xsock_phase(s) == XPHASE_OFFLOADED && s->gone)
-		forget_flow(s, reset);
+	if (xsock_phase(s) == XPHASE_OFFLOADED)
+		forget_flow(c, s, xclock_ns() + GONE_NS);
 	pthread_mutex_unlock(&c->lock);
 }
 

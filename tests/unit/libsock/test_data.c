@@ -426,6 +426,24 @@ static void test_disconnected_it_can_be_connected_again(void **state)
 	close(l);
 }
 
+/* There is nothing that Linux would reset. */
+static void test_an_ended_one_is_closed_when_disconnected(void **state)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct xts_cmd cmd;
+
+	assert_int_equal(xts_shutdown(s, SHUT_WR), 0);
+	assert_true(fakesvc_command(flow, &cmd));
+	fakesvc_reply(flow, "unread", 6, 0, XTS_F_EOF, 0);
+	assert_int_equal(xts_connect(s, &none, sizeof(none)), 0);
+	assert_recv_fails(ENOTCONN);
+	assert_true(fakesvc_command(flow, &cmd));
+	assert_int_equal(cmd.flags, XTS_F_CLOSE);
+	assert_int_equal(cmd.credits, 6);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_CLOSED, 0);
+	assert_recv_fails(ENOTCONN);
+}
+
 static void test_close_that_crosses_a_reset_releases(void **state)
 {
 	struct xts_cmd cmd;
@@ -602,6 +620,7 @@ int main(void)
 			stop),
 		T(data_not_kept_are_gone_with_the_reset),
 		T(disconnected_it_can_be_connected_again),
+		T(an_ended_one_is_closed_when_disconnected),
 		T(signal_interrupts_a_sleeping_call),
 		T(sleeper_is_odd_and_a_reply_wakes_it),
 		T(doorbell_rings_only_for_a_sleeping_core),
