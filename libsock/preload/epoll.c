@@ -339,9 +339,9 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL ?
-		      kernels_ctl(epfd, op, fd, ev) :
-		      real.epoll_ctl(epfd, op, fd, ev);
+	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL
+		      ? kernels_ctl(epfd, op, fd, ev)
+		      : real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))
