@@ -240,6 +240,17 @@ bool family_keep(int s)
 /* ---- the thread ------------------------------------------------------------
  */
 
+/* Is it still to be told of this one? */
+static bool has(struct link *l, uint64_t cookie)
+{
+	bool yes;
+
+	family_lock();
+	yes = link_find(l, cookie);
+	family_unlock();
+	return yes;
+}
+
 /* What a child wants is handed over; if it is not sent by that, it learns why.
  */
 static void serve_want(struct link *l, uint64_t cookie)
@@ -247,17 +258,17 @@ static void serve_want(struct link *l, uint64_t cookie)
 	int s = xlend_number(cookie), rc = -ENOENT;
 	uint64_t *at;
 
-	if (xlend_cookie(s) == cookie)
+	if (has(l, cookie) && xlend_cookie(s) == cookie)
 		rc = xlend_state(s) == XLEND_FORKED ? sock_claim(s)
 		     : xts_handover(s)		    ? -errno
 						    : 0;
 	family_lock();
 	at = link_find(l, cookie);
-	if (at && !rc) {
+	if (rc) {
+		msg_send(l->fd, MSG_STAYS, cookie, -rc, -1);
+	} else if (at) {
 		msg_send(l->fd, MSG_YOURS, cookie, 0, -1);
 		drop_share(at);
-	} else if (rc) {
-		msg_send(l->fd, MSG_STAYS, cookie, -rc, -1);
 	}
 	family_unlock();
 }

@@ -72,6 +72,7 @@ run_all() {
 	scenario inetd 0 2
 	scenario pass_new 1 3
 	scenario pass_used 1+3 5
+	scenario pass_kept 0+2 3
 	scenario close_all 2 "1 1"
 	scenario close_low 1 1
 	scenario poll_mixed 1 4
