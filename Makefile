@@ -7,7 +7,7 @@
 #   make check         all tests (root); also SANITIZE=address,undefined or thread
 #   make memcheck      the unit tests under valgrind (root)
 #   make soak          the long tests (root)
-#   make bench         the latency and set-up benchmarks (root)
+#   make bench         the benchmarks on a good wire (root)
 #   make install       PREFIX, DESTDIR
 #   make lint          clang-tidy and cppcheck
 #   make format-check  clang-format has nothing to change
@@ -23,7 +23,8 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 	util-linux groff-base valgrind python3
 # What Debian's programs are tested with, unmodified
 PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3 \
-	haproxy mosquitto mosquitto-clients nodejs openssl postgresql wget
+	haproxy mosquitto mosquitto-clients nodejs openssl postgresql wget \
+	wrk libmemcached-tools
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev llvm-14
 
@@ -163,7 +164,7 @@ $B/libtas-run.so: $(call objs,$(PRELOAD_SRCS)) \
 		$(filter %.o,$^) -ldl
 
 $B/libsock/preload/tas-run.o: ALL_CFLAGS += -DTAS_LIBDIR='"$(LIBDIR)"'
-$B/tas-run: $B/libsock/preload/tas-run.o
+$B/tas-run: $B/libsock/preload/tas-run.o $B/libsock/preload/rules.o
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
 
@@ -196,6 +197,9 @@ $B/tests/net/%: $B/tests/net/%.o $B/libsock.a
 $B/tests/net/calls/calls: $(call objs,$(CALLS_SRCS))
 	@echo '  LD   $@'
 	@$(LINK) -o $@ $^
+
+# A piece of the interposer that knows nothing of it
+$B/tests/unit/libsock/test_rules: $B/libsock/preload/rules.o
 
 tests: all $(UNIT_TESTS) $(NET_PROGRAMS)
 
@@ -251,7 +255,7 @@ soak: deps
 	@$(MAKE) --no-print-directory tests
 	@tests/run --build $B --soak
 
-bench: deps
+bench: deps deps-apps
 	@$(MAKE) --no-print-directory all
 	@bench/run --build $B all
 

@@ -100,7 +100,7 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 	pthread_mutex_unlock(&(*c)->lock);
 	*c = NULL;
 	if (atomic_load_explicit(&s->gen, memory_order_relaxed) == gen)
-		*c = xsock_route(s, deadline, &how);
+		*c = xsock_route(s, deadline, false, &how);
 	else
 		how = -EBADF;
 	assert(*c || how != 0);
@@ -154,6 +154,11 @@ static bool ends_here(const struct xsock *s, int flags)
 	return s->so_error || xsock_at_mark(s) || (s->urg && flags & MSG_PEEK);
 }
 
+static bool can_tell(const struct xsock *s)
+{
+	return s->rx_avail || s->eof || s->so_error || s->gone || s->shut_rd;
+}
+
 static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 			 const struct iovec *iov, size_t len, int flags,
 			 uint64_t deadline, bool *left)
@@ -168,11 +173,15 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 						memory_order_relaxed);
 	if (target > len)
 		target = len;
+	if (!target)
+		target = 1; /* as Linux: it waits, and takes nothing */
 	if (flags & MSG_PEEK && target > s->rx_size)
 		target = s->rx_size;
 	for (;;) {
 		if (s->rx_avail < target - done || s->urg)
 			xctx_drain(*cp);
+		if (!len && s->rx_avail)
+			break;
 		if (!(flags & MSG_PEEK))
 			done += take(*cp, s, &to, len - done, flags);
 		else if (peek_ready(s, target) || s->eof || s->gone ||
@@ -190,6 +199,9 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 		*left = err == NOW_KERNEL;
 		if (*left)
 			return (ssize_t)done;
+		/* Nor does Linux say what ended a wait for nothing. */
+		if (!len && *cp && deadline && (err || can_tell(s)))
+			return 0;
 		if (err &&
 		    (!*cp || done || !(flags & MSG_PEEK) || !s->rx_avail))
 			break;
@@ -197,30 +209,55 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 	return done ? (ssize_t)done : err;
 }
 
+/* What has come to an end in the kernel needs no service. */
+static void kernel_done(struct xsock *s, int how, size_t len, ssize_t n)
+{
+	xsock_kernel_done(s, how);
+	if (how == XROUTE_FIRST && (n > 0 || !len || errno == EAGAIN))
+		xsock_offer(s);
+}
+
 static ssize_t recv_kernel(struct xsock *s, struct msghdr *msg, int flags,
 			   size_t len, int how)
 {
-	ssize_t n = recvmsg(s->fd, msg, flags);
+	bool brief = how == XROUTE_FIRST || how == XROUTE_ASKING;
+	ssize_t n = recvmsg(s->fd, msg, flags | (brief ? MSG_DONTWAIT : 0));
 
 	/* Linux does not tell of a byte that was taken so. */
 	if (flags & MSG_OOB)
 		atomic_store(&s->tuned, true);
-	if (how == XROUTE_COUNTED) {
-		if (n < 0 ? errno == EAGAIN : (size_t)n < len)
-			xsock_drained(s);
-		xsock_kernel_done(s, how);
-	}
+	if (how == XROUTE_COUNTED &&
+	    (n < 0 ? errno == EAGAIN : (size_t)n < len))
+		xsock_drained(s);
+	kernel_done(s, how, len, n);
 	return n;
 }
 
-static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
-			   int how)
+static ssize_t broken(int err, int flags)
 {
-	ssize_t n = sendmsg(s->fd, msg, flags);
+	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
+		raise(SIGPIPE);
+	return err;
+}
 
-	if (flags & MSG_OOB)
-		atomic_store(&s->oob_sent, true);
-	xsock_kernel_done(s, how);
+static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
+			   size_t len, int how)
+{
+	bool brief = how == XROUTE_FIRST || how == XROUTE_ASKING;
+	ssize_t n;
+
+	if (!brief) {
+		n = sendmsg(s->fd, msg, flags);
+		if (flags & MSG_OOB)
+			atomic_store(&s->oob_sent, true);
+		xsock_kernel_done(s, how);
+		return n;
+	}
+	/* No handler must run before the lock is free. */
+	n = sendmsg(s->fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+	kernel_done(s, how, len, n);
+	if (n < 0)
+		errno = (int)-broken(-errno, flags);
 	return n;
 }
 
@@ -286,7 +323,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 
 	if (flags & MSG_ERRQUEUE)
 		return recvmsg(s->fd, msg, flags);
-	c = xsock_route(s, deadline, &how);
+	c = xsock_route(s, deadline, !deadline && !(flags & MSG_OOB), &how);
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
@@ -294,9 +331,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		xctx_drain(c);
 		n = xurgent_recv(s, msg, len, flags, &msg_flags);
 	} else
-		n = len ? recv_user(&c, s, msg->msg_iov, len, flags, deadline,
-				    &left)
-			: 0;
+		n = recv_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
 	if (left)
 		return recv_rest(s, msg, flags, (size_t)n);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);
@@ -388,11 +423,9 @@ ssize_t xts_recv(int s, void *buf, size_t len, int flags)
 
 /* ---- sending ------------------------------------------------------------ */
 
-static ssize_t broken(int err, int flags)
+static bool is_broken(const struct xsock *s)
 {
-	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
-		raise(SIGPIPE);
-	return err;
+	return s->so_error || s->gone || s->shut_wr;
 }
 
 /* Up to len bytes into the free room. */
@@ -435,7 +468,7 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 	int err = 0;
 
 	while (done < len || !len) {
-		if (s->so_error || s->gone || s->shut_wr) {
+		if (is_broken(s)) {
 			err = -xsock_take_error(s);
 			err = done ? 0 : (err ? err : -EPIPE);
 			break;
@@ -471,6 +504,37 @@ static ssize_t send_user(struct xctx **cp, struct xsock *s,
 	return done ? (ssize_t)done : err;
 }
 
+/* What Linux's sock_cmsg_send() takes. */
+static bool control_ok(const struct msghdr *msg)
+{
+	const uint8_t *end =
+		(const uint8_t *)msg->msg_control + msg->msg_controllen;
+	struct cmsghdr *cm;
+
+	for (cm = CMSG_FIRSTHDR(msg); cm;
+	     cm = CMSG_NXTHDR((struct msghdr *)msg, cm)) {
+		if (cm->cmsg_len < sizeof(*cm) ||
+		    cm->cmsg_len > (size_t)(end - (const uint8_t *)cm))
+			return false;
+		if (cm->cmsg_level == SOL_SOCKET &&
+		    cm->cmsg_type != SCM_RIGHTS &&
+		    cm->cmsg_type != SCM_CREDENTIALS &&
+		    cm->cmsg_type != SO_TIMESTAMPING &&
+		    cm->cmsg_type != SO_MARK && cm->cmsg_type != SCM_TXTIME)
+			return false;
+	}
+	return true;
+}
+
+/* Not more than the service will take over. */
+static bool is_brief(const struct xsock *s, size_t len)
+{
+	uint32_t phase = xsock_phase(s);
+
+	return (phase == XPHASE_NEW || phase == XPHASE_ASKING) &&
+	       xask_sends(s, len);
+}
+
 static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 {
 	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
@@ -480,11 +544,17 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	bool yield, left = false;
 	int how;
 
-	c = xsock_route(s, deadline, &how);
+	c = xsock_route(s, deadline,
+			!deadline && !(flags & MSG_OOB) && is_brief(s, len),
+			&how);
 	if (!c)
-		return how > 0 ? send_kernel(s, msg, flags, how)
+		return how > 0 ? send_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
-	n = send_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
+	/* What is wrong with the connection comes first. */
+	if (msg->msg_controllen && !is_broken(s) && !control_ok(msg))
+		n = -EINVAL;
+	else
+		n = send_user(&c, s, msg->msg_iov, len, flags, deadline, &left);
 	if (left)
 		return send_rest(s, msg, flags, (size_t)n);
 	yield = n == -EAGAIN && !deadline && xctx_shares_cpu(c);

@@ -147,6 +147,18 @@ bool xlend_times_out(int s, bool sends)
 	       atomic_load(sends ? &sock->sndtimeo_ns : &sock->rcvtimeo_ns);
 }
 
+void xlend_set_error(int s, int err)
+{
+	struct xsock *sock = xsock_get(s);
+	struct xctx *c = sock ? xsock_lock(sock) : NULL;
+
+	if (!c)
+		return;
+	if (xsock_phase(sock) == XPHASE_OFFLOADED)
+		sock->so_error = err;
+	pthread_mutex_unlock(&c->lock);
+}
+
 void xlend_flush(uint64_t deadline_ns)
 {
 	while (!xsvc_flush() && xclock_ns() < deadline_ns)

@@ -69,6 +69,8 @@ void xlend_reshadow(int s, int fd);
 void xlend_await(int s, uint64_t deadline_ns);
 /* SO_RCVTIMEO, SO_SNDTIMEO of an offloaded socket is set. */
 bool xlend_times_out(int s, bool sends);
+/* The next call tells of it, as of a pending error. */
+void xlend_set_error(int s, int err);
 /* All that was sent is in the service's hands, or deadline_ns has passed. */
 void xlend_flush(uint64_t deadline_ns);
 /* The polling context it is registered in, NULL: none; it is so no more. */
@@ -84,16 +86,24 @@ void xlend_taken(int s);
 
 /* A context for xts_epoll_ctl(), xts_epoll_ctx_destroy(); NULL with errno. */
 void *xlend_epoll_borrow(int epfd);
-/* epfd itself is polled: it is readable while the context has something. */
-void xlend_epoll_promise(void *ectx);
+/* EPOLLEXCLUSIVE where Linux does not take it: EINVAL */
+bool xlend_epoll_bad(int op, const struct epoll_event *ev);
+/* Has the context something to return? From here on epfd itself is readable
+ * when it has, and may be when it has not: ask again. */
+bool xlend_epoll_has(void *ectx);
 /* epoll_pwait(2); deadline_ns 0: don't wait, UINT64_MAX: for ever. */
 int xlend_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 		     uint64_t deadline_ns, const sigset_t *mask);
 /* What is left of n events of a borrowed epoll without marks. */
 int xlend_epoll_filter(struct epoll_event *evs, int n, bool *marked);
 
-/* ppoll(2). xs[i] is the XTS number of fds[i], or 0. */
+/* ppoll(2). xs[i] is the XTS number of fds[i], or 0. With select, what the call
+ * waits for, and revents, are by the bits that select(2) takes for readable
+ * (POLLIN asked for), writable (POLLOUT) and exceptional (POLLPRI). */
+#define XLEND_IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
+#define XLEND_OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
+#define XLEND_EX_SET POLLPRI
 int xlend_poll(struct pollfd *fds, const int *xs, nfds_t n,
-	       uint64_t deadline_ns, const sigset_t *mask);
+	       uint64_t deadline_ns, const sigset_t *mask, bool select);
 
 #endif

@@ -61,7 +61,8 @@ static int shadow_ioctl(struct xsock *s, unsigned long request, void *arg)
 	return rc;
 }
 
-/* OFFLOADED: its context, locked. The decision is not waited for. */
+/* OFFLOADED: its context, locked. The decision is not waited for, unless the
+ * service has begun to take it. */
 static struct xctx *lock_offloaded(struct xsock *s)
 {
 	struct xctx *c;
@@ -70,6 +71,8 @@ static struct xctx *lock_offloaded(struct xsock *s)
 	if (!c)
 		return NULL;
 	xctx_drain(c);
+	if (xsock_phase(s) == XPHASE_ASKING && s->ask)
+		xask_settle(c, 0);
 	if (atomic_load(&s->ctx) == c && (xsock_phase(s) == XPHASE_OFFLOADED ||
 					  xsock_phase(s) == XPHASE_MOVING ||
 					  xsock_phase(s) == XPHASE_LEAVING))
@@ -211,7 +214,9 @@ static int tcp_info(struct xsock *s, void *val, socklen_t *len)
 	struct long_info i;
 	struct xts_info x;
 
-	if (shadow_get(s, IPPROTO_TCP, TCP_INFO, buf, &n))
+	/* The first for what Linux says of the arguments. */
+	if (shadow_get(s, IPPROTO_TCP, TCP_INFO, val, len) ||
+	    shadow_get(s, IPPROTO_TCP, TCP_INFO, buf, &n))
 		return -1;
 	if (info_ask(s, &x)) {
 		memcpy(&i, buf, sizeof(i));
@@ -222,8 +227,6 @@ static int tcp_info(struct xsock *s, void *val, socklen_t *len)
 			buf[7] = (buf[7] & ~1u) |
 				 (x.delivery_rate_app_limited ? 1 : 0);
 	}
-	if (*len > n)
-		*len = n;
 	memcpy(val, buf, *len);
 	return 0;
 }
@@ -241,14 +244,16 @@ int xts_getsockopt(int s, int level, int name, void *val, socklen_t *len)
 	if (level == IPPROTO_TCP && name == TCP_INFO &&
 	    xsock_phase(sock) >= XPHASE_OFFLOADED)
 		return tcp_info(sock, val, len);
-	c = level == SOL_SOCKET && name == SO_ERROR ? lock_offloaded(sock)
-						    : NULL;
+	if (level != SOL_SOCKET || name != SO_ERROR)
+		return shadow_get(sock, level, name, val, len);
+	/* For what Linux says of the arguments: any int will do. */
+	if (shadow_get(sock, SOL_SOCKET, SO_TYPE, val, len))
+		return -1;
+	c = lock_offloaded(sock);
 	if (!c)
 		return shadow_get(sock, level, name, val, len);
 	err = xsock_take_error(sock);
 	pthread_mutex_unlock(&c->lock);
-	if (*len > sizeof(err))
-		*len = sizeof(err);
 	memcpy(val, &err, *len);
 	return 0;
 }
@@ -262,6 +267,22 @@ static void note_timeout(_Atomic uint64_t *where, const void *val)
 				    ? 0
 				    : (uint64_t)tv.tv_sec * 1000000000u +
 					      (uint64_t)tv.tv_usec * 1000u);
+}
+
+/* As Linux, which wakes those who wait if it is enough now. */
+static void note_lowat(struct xsock *s, int v)
+{
+	struct xctx *c = lock_offloaded(s);
+
+	atomic_store(&s->rcvlowat, v > 0 ? (uint32_t)v : v ? INT32_MAX : 1);
+	if (!c)
+		return;
+	if (s->eof || (s->rx_avail && s->rx_avail >= xsock_lowat(s))) {
+		xepoll_event(c, s,
+			     EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND);
+		xctx_wake(c);
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* The fast path learns of it; a full ring is tried again. */
@@ -357,7 +378,7 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 		 len >= sizeof(struct timeval))
 		note_timeout(&sock->sndtimeo_ns, val);
 	else if (level == SOL_SOCKET && name == SO_RCVLOWAT)
-		atomic_store(&sock->rcvlowat, v > 0 ? (uint32_t)v : 1);
+		note_lowat(sock, v);
 	else if (level == SOL_SOCKET && name == SO_OOBINLINE) {
 		atomic_store(&sock->oobinline, v != 0);
 		atomic_store(&sock->tuned, true);

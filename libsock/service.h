@@ -29,6 +29,7 @@ struct xsession {
 	uint32_t cores;
 	uint32_t buf_size;
 	bool keeps; /* XTS_F_KEEPS */
+	bool takes; /* XTS_F_TAKES */
 	_Atomic bool lost;
 	_Atomic uint32_t refs; /* attached contexts, and one while current */
 	struct xinbox inbox;
@@ -49,6 +50,9 @@ int xsvc_claim(struct xsock *s, struct xctx *c);
 /* The buffers of a connection that was reset may be used again; lock of a
  * context of the session held. */
 void xsvc_release_buffers(struct xsession *ss, uint64_t cookie);
+/* They are s's until then, and the memory stays; lock of s->ctx held. */
+void xsvc_keep(struct xsock *s, struct xsession *ss);
+void xsvc_unkeep(struct xsock *s);
 /* Nonsense or a hang-up: nothing more is believed. Any lock may be held. */
 void xsvc_lose(struct xsession *ss);
 /* Asks the kernel whether the service still is there. */

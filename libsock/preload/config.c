@@ -5,29 +5,26 @@
  * tas-run puts its options into the environment, from where they reach the
  * program's children too:
  *   XTS_PORTS       ports and ranges, by commas: of the server's end
+ *   XTS_RULES       a file of rules (rules.c)
  *   XTS_NO_CONNECT  connections that the program opens stay with Linux
  *   XTS_NO_ACCEPT   and those it accepts
  *   XTS_REPORT      where report.c writes to
- * A list that can't be read says so once and offloads nothing.
- *
- * Memory: RANGES ranges.
+ * A connection is offloaded if none of these is against it. A list or a file
+ * that can't be read says so once and offloads nothing.
  */
 #include "libsock/preload/preload.h"
+#include "libsock/preload/rules.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define RANGES 64u
-
 struct preload_config config = {.accept = true, .connect = true};
 
-static struct {
-	uint16_t from, to;
-} ranges[RANGES];
-static unsigned int n_ranges;
-static bool any_port = true;
+static struct port_list ports;
+static struct rules rules;
+static bool nothing;
 
 static bool is_set(const char *name)
 {
@@ -38,7 +35,7 @@ static bool is_set(const char *name)
 
 static void complain(const char *what, const char *value)
 {
-	char line[256];
+	char line[512];
 	size_t n = 0, len;
 	const char *const part[] = {"tas-run: ", what, value, "\n"};
 	unsigned int i;
@@ -54,43 +51,29 @@ static void complain(const char *what, const char *value)
 		return;
 }
 
-/* A number up to 65535 at *p, which moves behind it. */
-static bool port(const char **p, uint16_t *value)
+/* What can't be understood offloads nothing. */
+static void read_ports(void)
 {
-	char *end;
-	unsigned long v = strtoul(*p, &end, 10);
+	const char *v = getenv("XTS_PORTS");
 
-	if (end == *p || **p == '-' || v > UINT16_MAX)
-		return false;
-	*value = (uint16_t)v;
-	*p = end;
-	return true;
+	if (!v || !*v || port_list_parse(&ports, v))
+		return;
+	nothing = true;
+	complain("not a list of ports: XTS_PORTS=", v);
 }
 
-static bool ports_read(const char *list)
+static void read_rules(void)
 {
-	while (n_ranges < RANGES) {
-		if (!port(&list, &ranges[n_ranges].from))
-			return false;
-		ranges[n_ranges].to = ranges[n_ranges].from;
-		if (*list == '-') {
-			list++;
-			if (!port(&list, &ranges[n_ranges].to))
-				return false;
-		}
-		n_ranges++;
-		if (!*list)
-			return true;
-		if (*list++ != ',')
-			return false;
-	}
-	return false;
+	const char *v = getenv("XTS_RULES");
+
+	if (!v || !*v || rules_read(&rules, v, program_invocation_short_name))
+		return;
+	nothing = true;
+	complain("", rules.error);
 }
 
 void config_read(void)
 {
-	const char *v = getenv("XTS_PORTS");
-
 	config.accept = !is_set("XTS_NO_ACCEPT");
 	config.connect = !is_set("XTS_NO_CONNECT");
 	/* Programs write their titles over the environment. */
@@ -101,27 +84,22 @@ void config_read(void)
 				       : NULL;
 	if (config.report && !config.program)
 		config.report = NULL;
-	if (!v || !*v)
-		return;
-	any_port = false;
-	if (!ports_read(v)) {
-		n_ranges = 0;
-		complain("not a list of ports: XTS_PORTS=", v);
-	}
+	read_ports();
+	read_rules();
 }
 
-bool rule_offloads(const struct sockaddr *server)
+bool config_has_rules(void)
 {
-	const struct sockaddr_in *in = (const void *)server;
-	uint16_t number;
-	unsigned int i;
+	return rules.n > 0;
+}
 
-	if (any_port)
-		return true;
+bool rule_offloads(bool accepted, const struct sockaddr *local,
+		   const struct sockaddr *peer)
+{
 	/* The same place in sockaddr_in6. */
-	number = ntohs(in->sin_port);
-	for (i = 0; i < n_ranges; i++)
-		if (number >= ranges[i].from && number <= ranges[i].to)
-			return true;
-	return false;
+	const struct sockaddr_in *in = (const void *)(accepted ? local : peer);
+
+	if (nothing || !port_list_has(&ports, ntohs(in->sin_port)))
+		return false;
+	return !rules.n || rules_allow(&rules, accepted, local, peer);
 }

@@ -11,6 +11,14 @@
  * A connection can be in one epoll of ours. Put into a second one it stays with
  * Linux, or goes back there; its first registration goes on in the kernel.
  *
+ * Linux knows an epoll's entries by file and descriptor: a connection that was
+ * registered by one of its descriptors is another entry by another one. Which
+ * it was is kept here.
+ *
+ * An epoll inside another one (or a set that is polled) has to be readable when
+ * its context has something: it tells from then on. It may be when the context
+ * has nothing of interest, so a wait begins with a look at those inside others.
+ *
  * A waiting thread and each descriptor hold a reference to the record; the
  * context, which has a descriptor of its own for the epoll, goes with the last.
  * A record that is used again while a thread looks at the word of a closed
@@ -21,20 +29,27 @@
  */
 #include "libsock/preload/preload.h"
 
+#include <limits.h>
 #include <sys/epoll.h>
 
 #define EPOLLS 16384
+#define EVENTS_MAX (INT_MAX / (int)sizeof(struct epoll_event))
 
 struct ep {
 	_Atomic(void *) ctx;
 	_Atomic uint32_t refs; /* descriptors, and threads that wait */
 	_Atomic uint32_t fds;  /* of these, descriptors */
 	_Atomic bool promised; /* it is polled itself */
+	_Atomic bool nested;   /* by another epoll */
 };
 
 static struct ep eps[EPOLLS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t used; /* the highest index ever used, plus 1 */
+static _Atomic uint32_t n_nested;
+
+/* By XTS number: the descriptor that it was registered by. Zero pages. */
+static _Atomic int by_fd[FD_MAX + XSOCK_NUMBERS_FROM];
 
 /* ---- records ---------------------------------------------------------------
  */
@@ -59,6 +74,8 @@ static void unref(struct ep *ep)
 
 	if (atomic_fetch_sub(&ep->refs, 1) != 1)
 		return;
+	if (atomic_exchange(&ep->nested, false))
+		atomic_fetch_sub(&n_nested, 1);
 	/* Nobody takes a record while it has a context. */
 	if (ctx)
 		xts_epoll_ctx_destroy(ctx);
@@ -77,12 +94,11 @@ void ep_closed(int number)
 	unref(&eps[number]);
 }
 
-/* A free record with its context; NULL with errno. Locked. */
-static struct ep *ep_new(int epfd)
+/* A record for epfd, NULL with errno. Locked. */
+static struct ep *ep_new(int epfd, void *ctx)
 {
 	struct ep *ep;
 	uint32_t i;
-	void *ctx;
 
 	for (i = 0; i < EPOLLS; i++)
 		if (!atomic_load(&eps[i].refs) && !atomic_load(&eps[i].ctx))
@@ -91,9 +107,6 @@ static struct ep *ep_new(int epfd)
 		errno = ENOMEM;
 		return NULL;
 	}
-	ctx = xlend_epoll_borrow(epfd);
-	if (!ctx)
-		return NULL;
 	ep = &eps[i];
 	if (i >= used)
 		used = i + 1;
@@ -101,34 +114,80 @@ static struct ep *ep_new(int epfd)
 	atomic_store(&ep->ctx, ctx);
 	atomic_store(&ep->fds, 1);
 	atomic_store(&ep->refs, 1);
+	fd_fresh(epfd);
+	fd_set_word(epfd, fd_make(FD_EPOLL, 0, (int)(ep - eps)));
 	return ep;
 }
 
-/* The record of epfd, made if there is none; NULL with errno. */
+/* With a context, if epfd is an epoll. */
+static struct ep *ep_new_borrowed(int epfd)
+{
+	void *ctx = xlend_epoll_borrow(epfd);
+	struct ep *ep = ctx ? ep_new(epfd, ctx) : NULL;
+
+	if (ctx && !ep)
+		xts_epoll_ctx_destroy(ctx);
+	return ep;
+}
+
+/* The record of epfd, made if there is none; NULL with errno: EBADF or EINVAL
+ * if it is no epoll. */
 static struct ep *ep_get(int epfd)
 {
 	struct ep *ep;
 
+	if (epfd < 0) {
+		errno = EBADF;
+		return NULL;
+	}
 	pthread_mutex_lock(&lock);
 	ep = ep_at(fd_word(epfd));
-	if (!ep) {
-		fd_fresh(epfd);
-		ep = ep_new(epfd);
-		if (ep)
-			fd_set_word(epfd,
-				    fd_make(FD_EPOLL, 0, (int)(ep - eps)));
-	}
+	if (!ep)
+		ep = ep_new_borrowed(epfd);
 	pthread_mutex_unlock(&lock);
 	return ep;
 }
 
-void ep_promise(int number)
+static void promise(struct ep *ep)
 {
-	struct ep *ep = &eps[number];
 	void *ctx = atomic_load(&ep->ctx);
 
-	if (ctx && !atomic_exchange(&ep->promised, true))
-		xlend_epoll_promise(ctx);
+	if (!atomic_exchange(&ep->promised, true) && ctx)
+		xlend_epoll_has(ctx);
+}
+
+void ep_promise(int number)
+{
+	promise(&eps[number]);
+}
+
+/* Those inside others are not readable for nothing. */
+static void look_inside(void)
+{
+	uint32_t i;
+	void *ctx;
+
+	for (i = 0; i < used; i++) {
+		if (!atomic_load(&eps[i].nested) || !ref(&eps[i]))
+			continue;
+		ctx = atomic_load(&eps[i].ctx);
+		if (ctx)
+			xlend_epoll_has(ctx);
+		unref(&eps[i]);
+	}
+}
+
+bool ep_readable(int epfd, int number)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	void *ctx = atomic_load(&eps[number].ctx);
+
+	if (ctx && xlend_epoll_has(ctx))
+		return true;
+	if (atomic_load(&n_nested))
+		look_inside();
+	/* What is left is Linux's. */
+	return real.poll(&p, 1, 0) == 1;
 }
 
 void ep_child(void)
@@ -146,7 +205,8 @@ void ep_child(void)
 	}
 }
 
-/* After fork() a record may have lost its context. */
+/* Made when it is needed; after fork() a record may have lost it. NULL with
+ * errno. */
 static void *ctx_of(struct ep *ep, int epfd)
 {
 	void *ctx = atomic_load(&ep->ctx);
@@ -159,7 +219,7 @@ static void *ctx_of(struct ep *ep, int epfd)
 		ctx = xlend_epoll_borrow(epfd);
 		atomic_store(&ep->ctx, ctx);
 		if (ctx && atomic_load(&ep->promised))
-			xlend_epoll_promise(ctx);
+			xlend_epoll_has(ctx);
 	}
 	pthread_mutex_unlock(&lock);
 	return ctx;
@@ -177,52 +237,117 @@ static int to_kernel(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return real.epoll_ctl(epfd, op, fd, ev);
 }
 
-static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
+static int ours_add(int epfd, int fd, int s, struct epoll_event *ev)
 {
 	void *has = xlend_registered(s), *ctx;
+	struct ep *ep = ep_get(epfd);
+	int ret;
+
+	ctx = ep ? ctx_of(ep, epfd) : NULL;
+	if (!ctx && (errno == EBADF || errno == EINVAL))
+		return real.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, ev);
+	if (!ctx)
+		return to_kernel(epfd, EPOLL_CTL_ADD, fd, s, ev);
+	/* In another one, or a second time by a copy of the descriptor. */
+	if (has && (has != ctx || atomic_load(&by_fd[s]) != fd))
+		return to_kernel(epfd, EPOLL_CTL_ADD, fd, s, ev);
+	/* While it is Linux's, it is there by the same descriptor. */
+	if (!has && xts_shadow_fd(s) != fd)
+		xlend_reshadow(s, fd);
+	ret = xts_epoll_ctl(ctx, EPOLL_CTL_ADD, s, ev);
+	if (!ret)
+		atomic_store(&by_fd[s], fd);
+	return ret;
+}
+
+static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
+{
+	void *has = xlend_registered(s);
 	struct ep *ep = ep_at(fd_word(epfd));
 
-	if (op != EPOLL_CTL_ADD) {
-		if (!has || !ep || atomic_load(&ep->ctx) != has)
-			return real.epoll_ctl(epfd, op, fd, ev);
-		return xts_epoll_ctl(has, op, s, ev);
+	/* Linux says what is wrong with its arguments. */
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
+	    xlend_epoll_bad(op, ev) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	if (op == EPOLL_CTL_ADD)
+		return ours_add(epfd, fd, s, ev);
+	if (!has || !ep || atomic_load(&ep->ctx) != has)
+		return real.epoll_ctl(epfd, op, fd, ev);
+	if (atomic_load(&by_fd[s]) != fd) {
+		errno = ENOENT;
+		return -1;
 	}
-	ep = ep_get(epfd);
-	ctx = ep ? ctx_of(ep, epfd) : NULL;
-	if (!ctx)
-		return to_kernel(epfd, op, fd, s, ev);
-	/* In another one, or a second time by a copy of the descriptor. */
-	if (has && (has != ctx || xts_shadow_fd(s) != fd))
-		return to_kernel(epfd, op, fd, s, ev);
-	return xts_epoll_ctl(ctx, op, s, ev);
+	return xts_epoll_ctl(has, op, s, ev);
+}
+
+/* With no context if it is new; NULL: no room. */
+static struct ep *ep_known(int epfd)
+{
+	struct ep *ep;
+
+	pthread_mutex_lock(&lock);
+	ep = ep_at(fd_word(epfd));
+	if (!ep)
+		ep = ep_new(epfd, NULL);
+	pthread_mutex_unlock(&lock);
+	return ep;
+}
+
+/* One epoll is inside another: it tells, from now on or from when it has a
+ * context. The outer one is asked like one that has a context, too. */
+static void nest(int epfd, int fd)
+{
+	struct ep *ep = ep_known(fd);
+
+	ep_known(epfd);
+	if (!ep)
+		return;
+	if (!atomic_exchange(&ep->nested, true))
+		atomic_fetch_add(&n_nested, 1);
+	promise(ep);
+}
+
+/* fd has just been added to epfd, and is nothing that we know. Only an epoll
+ * can say that it does not have epfd. */
+static bool is_epoll(int epfd, int fd)
+{
+	int err = errno, found;
+
+	found = real.epoll_ctl(fd, EPOLL_CTL_DEL, epfd, NULL) &&
+		errno == ENOENT;
+	errno = err;
+	return found;
 }
 
 /* A socket that has become Linux's, where libsock knows how it was registered:
  * one that had reported once is not registered with the kernel. */
-static int other_ctl(int epfd, int op, int fd, uint64_t word,
-		     struct epoll_event *ev)
+static int kernel_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 {
 	struct ep *ep = ep_at(fd_word(epfd));
 	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
-	int s = fd_number_of(word);
 
-	if (fd_kind_of(word) == FD_EPOLL)
-		ep_promise(s);
-	else if (fd_kind_of(word) == FD_KERNEL && ctx &&
-		 xlend_registered(s) == ctx)
-		return xts_epoll_ctl(ctx, op, s, ev);
-	return real.epoll_ctl(epfd, op, fd, ev);
+	if (!ctx || xlend_registered(s) != ctx ||
+	    atomic_load(&by_fd[s]) != fd ||
+	    (op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	return xts_epoll_ctl(ctx, op, s, ev);
 }
 
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
-	int s = fd_ours(fd);
+	int s = fd_ours(fd), ret;
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	if (unlikely(fd_word(fd)))
-		return other_ctl(epfd, op, fd, fd_word(fd), ev);
-	return real.epoll_ctl(epfd, op, fd, ev);
+	if (unlikely(fd_kind_of(fd_word(fd)) == FD_KERNEL))
+		return kernel_ctl(epfd, op, fd, fd_number_of(fd_word(fd)), ev);
+	ret = real.epoll_ctl(epfd, op, fd, ev);
+	if (op == EPOLL_CTL_ADD && !ret &&
+	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
+	     (!fd_word(fd) && is_epoll(epfd, fd))))
+		nest(epfd, fd);
+	return ret;
 }
 
 /* ---- waiting ---------------------------------------------------------------
@@ -242,7 +367,9 @@ static int ours_wait(uint64_t word, const struct wait *w)
 	void *ctx;
 	int n = -2;
 
-	if (!ep || w->max <= 0 || !w->evs || !ref(ep))
+	/* Linux says what is wrong with its arguments. */
+	if (!ep || w->max <= 0 || w->max > EVENTS_MAX || memory_none(w->evs) ||
+	    !ref(ep))
 		return -2;
 	ctx = atomic_load(&ep->ctx);
 	if (ctx) {
@@ -279,6 +406,8 @@ int epoll_wait(int epfd, struct epoll_event *evs, int max, int timeout)
 	struct wait w = {.evs = evs, .max = max};
 	int n;
 
+	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
+		look_inside();
 	do {
 		if (unlikely(word)) {
 			w.deadline = time_deadline_ms(timeout);
@@ -299,6 +428,8 @@ int epoll_pwait(int epfd, struct epoll_event *evs, int max, int timeout,
 	struct wait w = {.evs = evs, .max = max, .mask = mask};
 	int n;
 
+	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
+		look_inside();
 	do {
 		if (unlikely(word)) {
 			w.deadline = time_deadline_ms(timeout);
@@ -319,6 +450,10 @@ int epoll_pwait2(int epfd, struct epoll_event *evs, int max,
 	struct wait w = {.evs = evs, .max = max, .mask = mask};
 	int n;
 
+	if (unlikely(word) && !time_valid(timeout))
+		word = 0;
+	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
+		look_inside();
 	do {
 		if (unlikely(word)) {
 			w.deadline = time_deadline(timeout);

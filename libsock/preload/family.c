@@ -31,6 +31,7 @@
 #include "libsock/preload/preload.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,6 +84,7 @@ static struct {
 	struct link *next; /* between fork()'s handlers */
 	int child_end;
 	int wake[2]; /* the thread's, a pipe; -1: there is no thread */
+	_Atomic bool stop, stopped; /* it shall end; it has */
 	uint32_t n_up;
 	int up[UPLINKS];
 	bool has_forked;       /* children share what I share upwards */
@@ -375,7 +377,7 @@ static void *listen_to_links(void *arg)
 	char drop[64];
 	nfds_t n, i;
 
-	while ((n = links_list(&fds, &links))) {
+	while (!atomic_load(&family.stop) && (n = links_list(&fds, &links))) {
 		real.poll(fds, n, -1);
 		if (fds[0].revents &&
 		    real.read(fds[0].fd, drop, sizeof(drop)) < 0)
@@ -387,6 +389,7 @@ static void *listen_to_links(void *arg)
 	}
 	free(fds);
 	free(links);
+	atomic_store(&family.stopped, true);
 	return NULL;
 }
 
@@ -423,6 +426,8 @@ static void thread_start(void)
 
 	if (family.wake[0] >= 0 || !wake_open())
 		return;
+	atomic_store(&family.stop, false);
+	atomic_store(&family.stopped, false);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attr);
@@ -720,4 +725,25 @@ void family_leave(void)
 			xts_handover(s);
 	}
 	free(cookies);
+}
+
+/* What was shared has been sent; the children need no answer any more. */
+void family_end(void)
+{
+	family_leave();
+	family_lock();
+	if (family.wake[0] < 0) {
+		family_unlock();
+		return;
+	}
+	atomic_store(&family.stop, true);
+	wake();
+	family_unlock();
+	while (!atomic_load(&family.stopped))
+		sched_yield();
+	close_kept();
+	family_lock();
+	forget_links();
+	wake_close();
+	family_unlock();
 }

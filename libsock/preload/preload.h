@@ -141,8 +141,9 @@ bool family_keep(int s);
  * ask. It is closed. */
 int family_want(int s);
 void family_closed(int s);
-/* The process ends, or becomes another program. */
+/* The process ends, or becomes another program; it goes on without a thread. */
 void family_leave(void);
+void family_end(void);
 /* Around fork() */
 void family_prepare(void);
 void family_parent(void);
@@ -150,11 +151,19 @@ void family_begin(void);
 void family_child(void);
 void family_child_end(void);
 
-/* epoll.c: a descriptor more, or less; it is polled itself */
+/* sandbox.c: nothing can be asked of anybody from now on */
+void sandbox_begin(void);
+/* Does seccomp(2) with these begin one? */
+bool sandbox_filters(int operation, const void *filter);
+
+/* epoll.c: a descriptor more, or less */
 void ep_copied(int number);
 void ep_closed(int number);
 void ep_child(void);
+/* It is polled itself: it is readable when its context has something. */
 void ep_promise(int number);
+/* After a wait that says it is readable: is it? */
+bool ep_readable(int epfd, int number);
 
 /* sockets.c */
 void adopt_inherited(void);
@@ -173,8 +182,11 @@ struct preload_config {
 };
 extern struct preload_config config;
 void config_read(void);
-/* Do the rules want connections to this address offloaded? */
-bool rule_offloads(const struct sockaddr *server);
+/* Does the operator want this connection offloaded? Where there are no rules
+ * only the server's end is looked at: local if it was accepted, peer if not. */
+bool rule_offloads(bool accepted, const struct sockaddr *local,
+		   const struct sockaddr *peer);
+bool config_has_rules(void);
 
 /* report.c: a socket of ours is about to be closed; one that never was ours */
 void report_count(int s);
@@ -196,6 +208,22 @@ static inline void signal_begin(void)
 ssize_t ours_recv(int s, void *buf, size_t len, int flags);
 ssize_t ours_send(int s, const void *buf, size_t len, int flags);
 
+/* Where nobody has memory: the kernel's half of the addresses; there, and the
+ * first page. A call says EFAULT at once to one of the former, to one of the
+ * latter when it has something to put there, or to take. */
+static inline bool memory_kernels(const void *p)
+{
+#ifdef __aarch64__ /* the highest byte may be a tag */
+	return (int64_t)((uint64_t)p << 8) < 0;
+#else
+	return (intptr_t)p < 0;
+#endif
+}
+static inline bool memory_none(const void *p)
+{
+	return __builtin_expect(memory_kernels(p) || (uintptr_t)p < 4096, 0);
+}
+
 /* own.c: descriptors of the library's own, out of the program's way. fd itself
  * moves; a copy of it (-1 with errno). */
 int own_lift(int fd);
@@ -214,6 +242,12 @@ static inline uint64_t time_deadline_ms(int ms)
 	return ms < 0	 ? UINT64_MAX
 	       : ms == 0 ? 0
 			 : time_ns() + (uint64_t)ms * 1000000u;
+}
+/* Linux says what is wrong with one that is not. */
+static inline bool time_valid(const struct timespec *ts)
+{
+	return !ts || (!memory_none(ts) && ts->tv_sec >= 0 &&
+		       (unsigned long)ts->tv_nsec < 1000000000u);
 }
 static inline uint64_t time_deadline(const struct timespec *ts)
 {

@@ -14,6 +14,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -144,6 +145,14 @@
 	  (d, p, a, e, f))                                                     \
 	X(void, _exit, (int status), (status))                                 \
 	X(void, quick_exit, (int status), (status))                            \
+	X(int, setrlimit, (int r, const struct rlimit *n), (r, n))             \
+	X(int, prlimit,                                                        \
+	  (pid_t pid, int r, const struct rlimit *n, struct rlimit *o),        \
+	  (pid, r, n, o))                                                      \
+	X(int, prctl,                                                          \
+	  (int o, unsigned long a, unsigned long b, unsigned long c,           \
+	   unsigned long d),                                                   \
+	  (o, a, b, c, d))                                                     \
 	X(long, syscall,                                                       \
 	  (long nr, long a, long b, long c, long d, long e, long f),           \
 	  (nr, a, b, c, d, e, f))

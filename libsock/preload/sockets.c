@@ -105,6 +105,17 @@ static void adopt_stranger(int fd)
 		fd_adopt(fd, false, flags & O_NONBLOCK);
 }
 
+/* The address of this end; where nobody asks for it it stays unknown. */
+static bool may_connect(int fd, const struct sockaddr *to)
+{
+	struct sockaddr_storage local = {0};
+	socklen_t len = sizeof(local);
+
+	if (config_has_rules() && real.getsockname(fd, (void *)&local, &len))
+		return false;
+	return rule_offloads(false, (void *)&local, to);
+}
+
 int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
 	int ret = real.connect(fd, to, len), err = errno, s;
@@ -116,7 +127,7 @@ int connect(int fd, const struct sockaddr *to, socklen_t len)
 	if (!fd_word(fd) && config.connect && is_tcp(fd))
 		adopt_stranger(fd);
 	s = fd_socket(fd);
-	if (s && (is_local(to) || !rule_offloads(to)))
+	if (s && (is_local(to) || !may_connect(fd, to)))
 		xlend_keep(s, is_local(to) ? XTS_REASON_NOT_OURS
 					   : XTS_REASON_POLICY);
 	errno = err;
@@ -162,14 +173,17 @@ static uint64_t listener_word(int fd)
 
 static bool wanted(int fd)
 {
-	struct sockaddr_storage a;
-	socklen_t len = sizeof(a);
+	struct sockaddr_storage local, peer = {0};
+	socklen_t len = sizeof(local), plen = sizeof(peer);
 
 	if (!config.accept)
 		return false;
-	if (real.getsockname(fd, (void *)&a, &len))
+	if (real.getsockname(fd, (void *)&local, &len) ||
+	    is_local((void *)&local))
 		return false;
-	return !is_local((void *)&a) && rule_offloads((void *)&a);
+	if (config_has_rules() && real.getpeername(fd, (void *)&peer, &plen))
+		return false;
+	return rule_offloads(true, (void *)&local, (void *)&peer);
 }
 
 static int accepted(int listener, int fd, bool nonblock)
@@ -201,10 +215,11 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 			flags & SOCK_NONBLOCK);
 }
 
+/* Taken for one that was accepted: nobody knows. */
 static void adopt_established(int fd)
 {
 	if (!config.accept || fd_word(fd) || !is_tcp(fd) ||
-	    tcp_state(fd) != TCP_ESTABLISHED)
+	    tcp_state(fd) != TCP_ESTABLISHED || !wanted(fd))
 		return;
 	adopt_stranger(fd);
 	if (fd_socket(fd))
@@ -357,8 +372,8 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	/* The descriptor's, not the socket's */
-	if (request == FIOCLEX || request == FIONCLEX)
+	/* The descriptor's, not the socket's; or an error */
+	if (request == FIOCLEX || request == FIONCLEX || memory_none(arg))
 		return real.ioctl(fd, request, arg);
 	s = fd_ours(fd);
 	if (likely(!s))

@@ -3,9 +3,10 @@
  * syscall.c - syscall(2) with the number of a call that is interposed
  *
  * Some libraries call the kernel so for what an older libc does not have. Only
- * those on sockets, epolls and descriptors are ours; a program that enters the
- * kernel by instructions of its own does so past us. A connection that a ring
- * of io_uring is given by this way is handed over.
+ * those on sockets, epolls and descriptors are ours, and those that begin a
+ * sandbox (sandbox.c); a program that enters the kernel by instructions of its
+ * own does so past us. A connection that a ring of io_uring is given by this
+ * way is handed over.
  */
 #include "libsock/preload/preload.h"
 
@@ -14,6 +15,8 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -55,6 +58,8 @@
 	X(SYS_pwritev2, pwritev2(I(0), P(1), I(2), v[3], I(5)))                \
 	X(SYS_execve, execve(P(0), P(1), P(2)))                                \
 	X(SYS_execveat, execveat(I(0), P(1), P(2), P(3), I(4)))                \
+	X(SYS_prctl, prctl(I(0), v[1], v[2], v[3], v[4]))                      \
+	X(SYS_prlimit64, prlimit(I(0), I(1), P(2), P(3)))                      \
 	X(SYS_close_range,                                                     \
 	  close_range((unsigned int)v[0], (unsigned int)v[1], I(2)))
 
@@ -93,6 +98,8 @@ long syscall(long number, ...)
 	for (i = 0; i < 6; i++)
 		v[i] = va_arg(ap, long);
 	va_end(ap);
+	if (number == SYS_seccomp && sandbox_filters((int)v[0], P(2)))
+		sandbox_begin();
 	switch (number) {
 #define X(nr, call)                                                            \
 	case nr:                                                               \

@@ -8,6 +8,8 @@
  * ../lib/tas-run from there (an installation that was moved), or where it was
  * to be installed.
  */
+#include "libsock/preload/rules.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <libgen.h>
@@ -28,6 +30,7 @@ static const char help[] =
 	"Run PROGRAM with its TCP connections carried by tas-xdp.\n"
 	"\n"
 	"  -p, --ports LIST    only connections to these ports: 80,6000-6999\n"
+	"  -R, --rules FILE    choose connections by the rules in FILE\n"
 	"  -C, --no-connect    not those that PROGRAM opens\n"
 	"  -A, --no-accept     not those that it accepts\n"
 	"  -s, --spin-us N     a waiting call spins that long before it sleeps\n"
@@ -44,11 +47,41 @@ static void set(const char *name, const char *value)
 	}
 }
 
+static void set_ports(const char *list)
+{
+	struct port_list ports;
+
+	if (!port_list_parse(&ports, list)) {
+		fprintf(stderr,
+			"tas-run: \"%s\" is no list of ports: write numbers "
+			"and ranges without blanks, as 80,6000-6999\n",
+			list);
+		exit(125);
+	}
+	set("XTS_PORTS", list);
+}
+
+/* Whatever directory the program goes to */
+static void set_rules(const char *path)
+{
+	char *absolute = realpath(path, NULL);
+	struct rules rules;
+
+	if (!rules_read(&rules, path, NULL)) {
+		fprintf(stderr, "tas-run: %s\n", rules.error);
+		exit(125);
+	}
+	rules_free(&rules);
+	set("XTS_RULES", absolute ? absolute : path);
+	free(absolute);
+}
+
 /* The options' effect on the environment; the program's place in argv. */
 static int options(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"ports", required_argument, NULL, 'p'},
+		{"rules", required_argument, NULL, 'R'},
 		{"no-connect", no_argument, NULL, 'C'},
 		{"no-accept", no_argument, NULL, 'A'},
 		{"spin-us", required_argument, NULL, 's'},
@@ -59,11 +92,14 @@ static int options(int argc, char **argv)
 		{0}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+p:CAs:c:r:hV", longs, NULL)) !=
+	while ((c = getopt_long(argc, argv, "+p:R:CAs:c:r:hV", longs, NULL)) !=
 	       -1) {
 		switch (c) {
 		case 'p':
-			set("XTS_PORTS", optarg);
+			set_ports(optarg);
+			break;
+		case 'R':
+			set_rules(optarg);
 			break;
 		case 'C':
 			set("XTS_NO_CONNECT", "1");

@@ -2,10 +2,13 @@
 /*
  * wait.c - poll(2) and select(2) over sockets of ours and all other descriptors
  *
- * A set without one of ours goes to the kernel as it is; an epoll in it that
- * has a polling context is made to tell (xlend_epoll_promise). Otherwise
- * libsock polls (lend.h), for select() too: its sets become an array, by the
- * bits that Linux's select() takes for readable, writable and exceptional.
+ * A set without one of ours goes to the kernel as it is. Otherwise libsock
+ * polls (lend.h), for select() too: its sets become an array, by the bits that
+ * Linux's select() takes for readable, writable and exceptional.
+ *
+ * An epoll with a polling context is readable for the kernel when the service
+ * had something to say, be it of interest or not. So it is asked when a wait
+ * ends for it, and the wait goes on if there is nothing.
  *
  * Memory: arrays as large as the program's, from the heap if they are large.
  */
@@ -24,31 +27,42 @@ void __chk_fail(void) __attribute__((noreturn));
 /* ---- poll ------------------------------------------------------------------
  */
 
-/* Any of ours; epolls begin to tell. */
-static bool any_ours(const struct pollfd *fds, nfds_t n)
+enum { OURS = 1, EPOLLS = 2 };
+
+static int found_one(uint64_t word)
 {
-	bool any = false;
+	if (fd_kind_of(word) == FD_SOCKET)
+		return OURS;
+	if (fd_kind_of(word) != FD_EPOLL)
+		return 0;
+	ep_promise(fd_number_of(word));
+	return EPOLLS;
+}
+
+/* What of that is there; epolls begin to tell. */
+static int look(const struct pollfd *fds, nfds_t n)
+{
+	int found = 0;
 	uint64_t word;
 	nfds_t i;
 
+	/* No more than the kernel would look at. */
+	if (unlikely(n > FD_MAX || (n && memory_none(fds))))
+		return 0;
 	for (i = 0; i < n; i++) {
 		word = fd_word(fds[i].fd);
-		if (likely(!word))
-			continue;
-		any |= fd_kind_of(word) == FD_SOCKET;
-		if (fd_kind_of(word) == FD_EPOLL)
-			ep_promise(fd_number_of(word));
+		if (unlikely(word))
+			found |= found_one(word);
 	}
-	return any;
+	return found;
 }
 
 static int ours_poll(struct pollfd *fds, nfds_t n, uint64_t deadline,
-		     const sigset_t *mask)
+		     const sigset_t *mask, bool sel)
 {
 	int stack[ON_STACK], *xs = stack, ret;
 	nfds_t i;
 
-	signal_begin();
 	if (n > ON_STACK)
 		xs = malloc(n * sizeof(*xs));
 	if (!xs) {
@@ -57,17 +71,52 @@ static int ours_poll(struct pollfd *fds, nfds_t n, uint64_t deadline,
 	}
 	for (i = 0; i < n; i++)
 		xs[i] = fd_ours(fds[i].fd);
-	ret = xlend_poll(fds, xs, n, deadline, mask);
+	ret = xlend_poll(fds, xs, n, deadline, mask, sel);
 	if (xs != stack)
 		free(xs);
 	return ret;
 }
 
+/* Of n that are ready, without the epolls that have nothing. */
+static int ask_epolls(struct pollfd *fds, nfds_t total, int n)
+{
+	struct pollfd *f;
+	uint64_t word;
+
+	for (f = fds; f < fds + total; f++) {
+		word = fd_word(f->fd);
+		if (!(f->revents & (POLLIN | POLLRDNORM)) ||
+		    fd_kind_of(word) != FD_EPOLL ||
+		    ep_readable(f->fd, fd_number_of(word)))
+			continue;
+		f->revents &= ~(POLLIN | POLLRDNORM);
+		n -= !f->revents;
+	}
+	return n;
+}
+
+static int wait_all(struct pollfd *fds, nfds_t n, uint64_t deadline,
+		    const sigset_t *mask, bool sel)
+{
+	bool late;
+	int ret;
+
+	signal_begin();
+	do {
+		late = deadline == 0 ||
+		       (deadline < UINT64_MAX && time_ns() >= deadline);
+		ret = ours_poll(fds, n, late ? 0 : deadline, mask, sel);
+		if (ret > 0)
+			ret = ask_epolls(fds, n, ret);
+	} while (!ret && !late);
+	return ret;
+}
+
 int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	if (likely(!any_ours(fds, n)))
+	if (likely(!look(fds, n)))
 		return real.poll(fds, n, timeout);
-	return ours_poll(fds, n, time_deadline_ms(timeout), NULL);
+	return wait_all(fds, n, time_deadline_ms(timeout), NULL, false);
 }
 
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
@@ -80,9 +129,9 @@ int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 	  const sigset_t *mask)
 {
-	if (likely(!any_ours(fds, n)))
+	if (likely(!look(fds, n)) || !time_valid(timeout))
 		return real.ppoll(fds, n, timeout, mask);
-	return ours_poll(fds, n, time_deadline(timeout), mask);
+	return wait_all(fds, n, time_deadline(timeout), mask, false);
 }
 
 int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
@@ -95,10 +144,6 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 
 /* ---- select ----------------------------------------------------------------
  */
-
-#define IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
-#define OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
-#define EX_SET POLLPRI
 
 #define WORD_BITS (8 * (int)sizeof(unsigned long))
 
@@ -119,21 +164,23 @@ static unsigned long bits(const struct sets *s, int word)
 	       (s->ex ? s->ex[word] : 0);
 }
 
-/* The number of descriptors; *ours: one of them is. */
-static nfds_t count(const struct sets *s, bool *ours)
+/* The number of descriptors; *found: as look(). */
+static nfds_t count(const struct sets *s, int *found)
 {
 	unsigned long left;
 	nfds_t total = 0;
 	uint64_t word;
 	int w;
 
-	*ours = false;
+	*found = 0;
+	if ((s->in && memory_none(s->in)) || (s->out && memory_none(s->out)) ||
+	    (s->ex && memory_none(s->ex)))
+		return 0;
 	for (w = 0; w * WORD_BITS < s->n; w++) {
 		for (left = bits(s, w); left; left &= left - 1) {
 			word = fd_word(w * WORD_BITS + __builtin_ctzl(left));
-			*ours |= fd_kind_of(word) == FD_SOCKET;
-			if (fd_kind_of(word) == FD_EPOLL)
-				ep_promise(fd_number_of(word));
+			if (word)
+				*found |= found_one(word);
 			total++;
 		}
 	}
@@ -178,9 +225,9 @@ static int from_poll(const struct sets *s, const struct pollfd *fds, nfds_t n)
 			return -1;
 		}
 	for (f = fds; f < fds + n; f++) {
-		on += give(s->in, f, f->events & POLLIN, IN_SET);
-		on += give(s->out, f, f->events & POLLOUT, OUT_SET);
-		on += give(s->ex, f, f->events & POLLPRI, EX_SET);
+		on += give(s->in, f, f->events & POLLIN, XLEND_IN_SET);
+		on += give(s->out, f, f->events & POLLOUT, XLEND_OUT_SET);
+		on += give(s->ex, f, f->events & POLLPRI, XLEND_EX_SET);
 	}
 	return on;
 }
@@ -198,7 +245,7 @@ static int ours_select(const struct sets *s, nfds_t n, uint64_t deadline,
 		return -1;
 	}
 	to_poll(s, fds);
-	ret = ours_poll(fds, n, deadline, mask);
+	ret = wait_all(fds, n, deadline, mask, true);
 	if (ret >= 0)
 		ret = from_poll(s, fds, n);
 	if (fds != stack)
@@ -218,11 +265,11 @@ int select(int n, fd_set *in, fd_set *out, fd_set *ex, struct timeval *timeout)
 {
 	struct sets s = sets_of(n, in, out, ex);
 	uint64_t deadline = UINT64_MAX, now;
-	bool ours;
-	nfds_t total = count(&s, &ours);
+	int found;
+	nfds_t total = count(&s, &found);
 	int ret;
 
-	if (likely(!ours))
+	if (likely(!found) || (timeout && memory_none(timeout)))
 		return real.select(n, in, out, ex, timeout);
 	if (timeout) {
 		if (timeout->tv_sec < 0 || timeout->tv_usec < 0) {
@@ -248,10 +295,10 @@ int pselect(int n, fd_set *in, fd_set *out, fd_set *ex,
 	    const struct timespec *timeout, const sigset_t *mask)
 {
 	struct sets s = sets_of(n, in, out, ex);
-	bool ours;
-	nfds_t total = count(&s, &ours);
+	int found;
+	nfds_t total = count(&s, &found);
 
-	if (likely(!ours))
+	if (likely(!found) || !time_valid(timeout))
 		return real.pselect(n, in, out, ex, timeout, mask);
 	return ours_select(&s, total, time_deadline(timeout), mask);
 }

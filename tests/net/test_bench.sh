@@ -4,6 +4,8 @@
 # test_bench.sh - the benchmarks run, say what they promise, and leave nothing
 #
 #   peer (rpc-client, setup-client) === veth === server (rpc-server, tas-xdp)
+#   peer (redis-benchmark, wrk, memcaslap) === veth === server (redis-server,
+#                                              nginx, memcached, tas-xdp)
 #   peer (bulk) === veth === mid (impair) === veth === server (bulk, tas-xdp)
 #
 # The hosts are bench/run's own. Speed is not judged here.
@@ -82,6 +84,34 @@ json_sane_far() {
 	END
 }
 
+# The same of Debian's programs: every point, of both stacks.
+json_sane_apps() {
+	python3 - "$@" <<-'END'
+		import json, sys
+		rows = [json.loads(line) for line in open(sys.argv[1])]
+		key = ("app", "case", "conns", "pipeline")
+		points = {stack: {tuple(row[k] for k in key) for row in rows
+		                  if row["stack"] == stack}
+		          for stack in ("kernel", "tas-xdp")}
+		assert points["kernel"] == points["tas-xdp"], points
+		want = {("redis", case, conns, pipeline)
+		        for case in ("GET", "SET") for conns in (1, 50)
+		        for pipeline in (1, 16)}
+		want |= {("nginx", case, conns, 1)
+		         for case in ("keepalive", "close") for conns in (1, 50)}
+		want |= {("memcached", "get+set", conns, 1) for conns in (1, 50)}
+		assert points["kernel"] == want, points
+		assert len(rows) == 2 * len(want), rows
+		for row in rows:
+		    assert row["bench"] == "apps" and row["rounds"] == 1, row
+		    assert row["n"] >= 100 and row["rps"] > 0, row
+		    assert 0 < row["p50_us"] <= row["p99_us"], row
+		    # a request takes CPU time, and no more than there was
+		    assert 0 < row["cpu_us"] < 2e6 / row["rps"] + 1000, row
+		    assert 0 <= row["core_us"] and 0 <= row["peer_busy"] <= 1.1, row
+	END
+}
+
 # No namespace named after PID is left.
 nothing_left() {
 	! ip netns | grep "^tas-$1-"
@@ -118,8 +148,11 @@ check "bench/run rpc works with tas-xdp on both sides" \
 	bench/run --build "$BUILD" --quick --peer tas-xdp --json "$DIR/both" rpc
 check "results with tas-xdp on both sides are complete" \
 	json_sane "$DIR/both" rpc kernel kernel-spin tas-xdp
+check "bench/run apps measures Debian's programs, without and with tas-run" \
+	bench/run --build "$BUILD" --quick --json "$DIR/apps" apps
+check "its results are complete: apps" json_sane_apps "$DIR/apps"
 check "results read back give the same tables" \
-	bench/report "$DIR/rpc" "$DIR/setup"
+	bench/report "$DIR/rpc" "$DIR/setup" "$DIR/apps"
 check "bench/run loss measures both stacks" \
 	bench/run --build "$BUILD" --quick --json "$DIR/loss" loss
 check "its results are complete: loss" json_sane_far "$DIR/loss" loss 4
@@ -133,6 +166,8 @@ check "a benchmark stopped by Ctrl-C leaves nothing" \
 	interrupted INT bench/run --build "$BUILD" rpc
 check "a benchmark ended by SIGTERM leaves nothing" \
 	interrupted TERM bench/run --build "$BUILD" rpc
+check "one of Debian's programs stopped by Ctrl-C leaves nothing" \
+	interrupted INT bench/run --build "$BUILD" apps
 check "one over a bad wire stopped by Ctrl-C leaves nothing" \
 	interrupted INT bench/run --build "$BUILD" loss
 check "a demo stopped by Ctrl-C leaves nothing" \

@@ -9,6 +9,7 @@
 #   peer                     mid                     server
 #   kernel sockets           bench/impair: 1 Mbit/s  libsock on tas0, under
 #   p0 ====== veth ======= i0    i1 ===== veth ===== s0   the base ruleset
+# waits
 set -u
 cd "$(dirname "$0")" && . ./lib.sh
 FORGETS_S=16

@@ -11,6 +11,7 @@
 #   from reset                          must feel nothing of it
 #
 # What the peer sees of a program's death is compared with Linux alone.
+# waits
 set -u
 STACK=both
 cd "$(dirname "$0")" && . ./lib.sh

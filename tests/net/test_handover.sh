@@ -10,6 +10,7 @@
 #   10.9.0.1, fd09::1                   10.9.0.2, fd09::2 on tas0
 #   p0 ================ veth ========== s0
 #   kernel sockets                      libsock: xts_handover()
+# waits
 set -u
 cd "$(dirname "$0")" && . ./lib.sh
 

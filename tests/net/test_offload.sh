@@ -12,6 +12,7 @@
 #   kernel sockets       kernel sockets; forwards  libsock
 #
 # The link to far is narrower than both ends know: the peer says so by ICMP.
+# waits
 set -u
 STACK=both
 cd "$(dirname "$0")" && . ./lib.sh

@@ -20,29 +20,33 @@ http_answers() { in_peer curl -sf -o /dev/null "http://$1/"; }
 
 # ---- memcached -------------------------------------------------------------------
 
-# 8 clients on 4 threads: what was set is what is got
+# 8 clients at a time: what was set is what is got
+MEMCACHED_CLIENTS='
+import socket, threading, sys
+bad = []
+def client(n):
+    s = socket.create_connection((sys.argv[1], 11211), 20)
+    f = s.makefile("rb")
+    for i in range(400):
+        value = (b"%d:%d " % (n, i)) * (1 + (i * 37) % 2000)
+        s.sendall(b"set k%d.%d 0 0 %d\r\n%s\r\n" % (n, i % 50, len(value), value))
+        if f.readline() != b"STORED\r\n":
+            bad.append("stored")
+        s.sendall(b"get k%d.%d\r\n" % (n, i % 50))
+        head = f.readline().split()
+        if len(head) < 4 or f.read(int(head[3])) != value:
+            bad.append("value"); return
+        f.readline(), f.readline()
+threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+sys.exit(len(bad) != 0)
+'
 memcached_keeps() {
-	in_peer timeout 60 "$PYTHON" - <<-'END'
-	import socket, threading, sys
-	bad = []
-	def client(n):
-	    s = socket.create_connection(('10.9.0.2', 11211), 20)
-	    f = s.makefile('rb')
-	    for i in range(400):
-	        value = (b'%d:%d ' % (n, i)) * (1 + (i * 37) % 2000)
-	        s.sendall(b'set k%d.%d 0 0 %d\r\n%s\r\n' % (n, i % 50, len(value), value))
-	        if f.readline() != b'STORED\r\n':
-	            bad.append('stored')
-	        s.sendall(b'get k%d.%d\r\n' % (n, i % 50))
-	        head = f.readline().split()
-	        if len(head) < 4 or f.read(int(head[3])) != value:
-	            bad.append('value'); return
-	        f.readline(), f.readline()
-	threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
-	for t in threads: t.start()
-	for t in threads: t.join()
-	sys.exit(len(bad) != 0)
-	END
+	in_peer timeout 60 "$PYTHON" -c "$MEMCACHED_CLIENTS" $SERVER4
+}
+memcached_keeps_ours() {
+	in_run memcachedc timeout 60 "$PYTHON" -c "$MEMCACHED_CLIENTS" $PEER4
 }
 
 memcached_runs() {
@@ -52,6 +56,12 @@ memcached_runs() {
 	check "memcached keeps what it is given [$STACK]" memcached_keeps
 	end $pid
 	check_offloaded "memcached [$STACK]" memcached 8
+	bg_peer memcached memcached -u root -l $PEER4 -p 11211 -t 2
+	pid=$BG_PID
+	wait_for 10 in_peer bash -c ">/dev/tcp/$PEER4/11211"
+	check "8 threads of a client [$STACK]" memcached_keeps_ours
+	check_offloaded "memcached's clients [$STACK]" memcachedc 8
+	end $pid
 }
 
 # ---- nginx -----------------------------------------------------------------------
@@ -82,12 +92,13 @@ nginx_config() {
 	END
 }
 
-# 8 clients, each with a connection for several requests
-nginx_serves() {
+# serves PORT: 8 clients, each with several requests: by one connection, if the
+# server keeps it
+serves() {
 	local i pids=() status=0
 	for i in 1 2 3 4 5 6 7 8; do
 		in_peer curl -sf --max-time 60 -o "$TB_DIR/got-$i-#1" \
-			"http://$SERVER4/{small,large,index.html}" &
+			"http://$SERVER4:$1/{small,large,index.html}" &
 		pids+=($!)
 	done
 	for i in "${pids[@]}"; do wait "$i" || status=1; done
@@ -127,7 +138,7 @@ nginx_runs() {
 	local pid=$BG_PID
 	check "nginx answers [$STACK]" wait_for 10 http_answers $SERVER4:80
 	check "nginx, 4 workers, sendfile $1: files arrive unaltered [$STACK]" \
-		nginx_serves
+		serves 80
 	check "300 short connections [$STACK]" nginx_serves_many
 	bg_peer far "$PYTHON" -m http.server -d "$TB_DIR/www" 8080
 	local far=$BG_PID
@@ -138,7 +149,7 @@ nginx_runs() {
 	kill -HUP $pid
 	check "a reload brings 4 new workers [$STACK]" wait_for 15 \
 		reloaded $pid "$old"
-	check "which serve [$STACK]" nginx_serves
+	check "which serve [$STACK]" serves 80
 	end $pid QUIT
 	check_offloaded "nginx [$STACK]" nginx 319
 }
@@ -158,10 +169,9 @@ python_runs() {
 	local pid=$BG_PID
 	check "python3's http.server answers [$STACK]" wait_for 10 \
 		http_answers $SERVER4:8000
-	in_peer curl -sf --max-time 30 -o "$TB_DIR/got" "http://$SERVER4:8000/large"
-	check "a file arrives unaltered [$STACK]" cmp "$TB_DIR/got" "$TB_DIR/www/large"
+	check "its threads serve 8 at a time [$STACK]" serves 8000
 	end $pid
-	check_offloaded "http.server [$STACK]" http 2
+	check_offloaded "http.server [$STACK]" http 25
 }
 
 # ---- curl ------------------------------------------------------------------------
@@ -194,21 +204,21 @@ iperf() {
 	END
 }
 iperf_client() {
-	in_run iperfc timeout 60 iperf3 -c $PEER4 -p 5202 -t 2 "$@"
+	in_run iperfc timeout 60 iperf3 -c $PEER4 -p 5202 -t 1 "$@"
 }
+listening() { grep -q listening "$TB_DIR/$1"; }
 iperf_runs() {
-	run_server iperf iperf3 -s -B $SERVER4 -p 5201
+	run_server iperf iperf3 -s -B $SERVER4 -p 5201 --forceflush
 	local pid=$BG_PID
-	wait_for 10 grep -q listening "$TB_DIR/iperf"
-	sleep 0.5
-	check "iperf3 to it [$STACK]" iperf -t 2
-	check "iperf3 from it [$STACK]" iperf -t 2 -R
-	check "iperf3, 4 streams both ways [$STACK]" iperf -t 2 -P 4 --bidir
+	wait_for 10 listening iperf
+	check "iperf3 to it [$STACK]" iperf -t 1
+	check "iperf3 from it [$STACK]" iperf -t 1 -R
+	check "iperf3, 4 streams both ways [$STACK]" iperf -t 1 -P 4 --bidir
 	end $pid
 	check_offloaded "iperf3 [$STACK]" iperf 12
-	bg_peer iperfs iperf3 -s -B $PEER4 -p 5202
+	bg_peer iperfs iperf3 -s -B $PEER4 -p 5202 --forceflush
 	pid=$BG_PID
-	sleep 1
+	wait_for 10 listening iperfs
 	check "iperf3 as client [$STACK]" iperf_client
 	check "and the other way [$STACK]" iperf_client -R
 	check_offloaded "iperf3 as client [$STACK]" iperfc 2

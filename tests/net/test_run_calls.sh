@@ -64,6 +64,8 @@ run_all() {
 	scenario fork_turns 0+4 40
 	scenario fork_first 0+2 3
 	scenario fork_late 0 3
+	scenario sandbox_new 0 3
+	scenario sandbox_used 0+2 3
 	scenario exec_serves 1 3
 	scenario exec_used 1 4
 	scenario inetd_used 2 3

@@ -9,8 +9,8 @@
 #   p0 ================ veth ========== s0
 #   clients, servers of Linux's         tas-run PROGRAM
 #
-# haproxy, mosquitto, node, openssl, PostgreSQL, asyncio; openssl, wget and the
-# clients of mosquitto and PostgreSQL as clients.
+# haproxy, mosquitto, node, openssl, PostgreSQL, asyncio, as servers and as
+# clients; wget.
 set -u
 STACK=both
 cd "$(dirname "$0")" && . ./lib.sh && . ./run.sh
@@ -133,20 +133,47 @@ node_runs() {
 		fetch_many http://$SERVER4:8200 6
 	end $pid
 	check_offloaded "node [$STACK]" node 6
+	bg_peer far "$PYTHON" -m http.server -d "$TB_DIR/www" 8080
+	pid=$BG_PID
+	wait_for 10 peer_port_open 8080
+	check "node as client, 6 at a time [$STACK]" in_run nodec timeout 30 \
+		node -e "$NODE_CLIENT" $PEER4 8080 "$TB_DIR/www/large"
+	check_offloaded "node as client [$STACK]" nodec 6
+	end $pid
 }
+NODE_CLIENT='
+const http = require("http"), fs = require("fs");
+const [host, port, file] = process.argv.slice(1), want = fs.readFileSync(file);
+const get = () => new Promise((good, bad) => {
+	http.get({host, port, path: "/large", agent: false}, res => {
+		const parts = [];
+		res.on("data", part => parts.push(part));
+		res.on("end", () => Buffer.concat(parts).equals(want) ? good() :
+			bad("altered"));
+	}).on("error", bad);
+});
+Promise.all([...Array(6)].map(get)).then(() => process.exit(0),
+	e => { console.error(e); process.exit(1); });
+'
 
 # ---- openssl --------------------------------------------------------------------------
 
 openssl_runs() {
 	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test \
 		-keyout "$TB_DIR/key" -out "$TB_DIR/cert" 2>/dev/null
+	# it ends after 4, the first is port_open's
 	run_server ssl env -C "$TB_DIR/www" openssl s_server -quiet -WWW \
-		-accept $SERVER4:8443 -key "$TB_DIR/key" -cert "$TB_DIR/cert"
-	local pid=$BG_PID
+		-naccept 4 -accept $SERVER4:8443 -key "$TB_DIR/key" \
+		-cert "$TB_DIR/cert"
+	local pid=$BG_PID i
 	wait_for 10 port_open 8443
-	check "openssl s_server: a file arrives unaltered [$STACK]" \
-		fetch https://$SERVER4:8443 large
-	end $pid
+	for i in 1 2 3; do
+		check "openssl s_server: a file arrives unaltered, $i [$STACK]" \
+			fetch https://$SERVER4:8443 large
+	done
+	wait_for 5 gone $pid
+	reap $pid
+	check_offloaded "openssl s_server [$STACK]" ssl 3
 	bg_peer ssl2 openssl s_server -quiet -rev -accept $PEER4:8444 \
 		-key "$TB_DIR/key" -cert "$TB_DIR/cert"
 	pid=$BG_PID
@@ -183,9 +210,25 @@ postgres_runs() {
 	check "pgbench fills a database [$STACK]" in_peer pgbench -q -i -s 1 \
 		-h $SERVER4 -p 5440 -U postgres postgres
 	check "and works on it, 4 clients [$STACK]" in_peer pgbench -c 4 -j 2 \
-		-T 3 -h $SERVER4 -p 5440 -U postgres postgres
+		-T 2 -h $SERVER4 -p 5440 -U postgres postgres
 	end $pid INT
 	check_offloaded "PostgreSQL [$STACK]" pg 6
+	# the same data, the server on the peer
+	bg_peer pg setpriv --reuid=postgres --regid=postgres --init-groups \
+		"$bin/postgres" -D "$data" -k "$data" -h $PEER4 -p 5441
+	pid=$BG_PID
+	wait_for 20 in_peer psql -qh $PEER4 -p 5441 -U postgres -c 'select 1'
+	check "psql as client [$STACK]" psql_gets
+	check_offloaded "psql [$STACK]" psql 1
+	check "pgbench as client [$STACK]" in_run pgbench timeout 30 \
+		"$bin/pgbench" -n -c 8 -j 2 -T 1 -h $PEER4 -p 5441 -U postgres postgres
+	check_offloaded "pgbench [$STACK]" pgbench 8
+	end $pid INT
+}
+psql_gets() {
+	[ "$(in_run psql timeout 20 "$(echo /usr/lib/postgresql/*/bin/psql)" \
+		-h $PEER4 -p 5441 -U postgres -Atc 'select s from t' \
+		postgres | wc -c)" = 1498505 ]
 }
 pg() { in_peer timeout 20 psql -q -h $SERVER4 -p 5440 -U postgres "$@"; }
 pg_keeps() {

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck disable=SC1091,SC2086,SC2119 # $SERVER4 and its like are words
 #
-# redis-server as Debian has it, under tas-run: with a service, and without.
+# redis-server and its clients as Debian has them, under tas-run: with a
+# service, and without.
 #
 #   peer                                server
 #   10.9.0.1                            10.9.0.2 on s0 (no service), then on tas0
 #   p0 ================ veth ========== s0
 #   redis-cli, redis-benchmark          tas-run redis-server
+#   redis-server                        tas-run redis-cli, redis-benchmark
 set -u
 STACK=both
 cd "$(dirname "$0")" && . ./lib.sh && . ./run.sh
@@ -68,6 +70,7 @@ run_all() {
 	check "redis answers [$STACK]" wait_for 10 cli ping
 	check "10000 keys in a pipeline [$STACK]" mass_loads
 	check_eq "all are there [$STACK]" "$(cli dbsize)" 10000
+	cli debug digest >"$TB_DIR/mass-$STACK"
 	cli debug digest >"$TB_DIR/digest-$STACK"
 	check "5 MiB go there and back [$STACK]" large
 	check "a subscriber hears what is published [$STACK]" pubsub
@@ -94,15 +97,46 @@ run_all() {
 	end $redis
 }
 
+# The clients under tas-run, the server on the peer as it is.
+clients_run() {
+	bg_peer far redis-server --port $PORT --bind $PEER4 \
+		--protected-mode no --save '' --enable-debug-command yes
+	local far=$BG_PID
+	wait_for 10 in_peer redis-cli -h $PEER4 -p $PORT ping
+	check "redis-cli's pipeline as client [$STACK]" client_loads
+	check_offloaded "redis-cli [$STACK]" redis_cli 1
+	check_eq "the data are the same [$STACK]" "$(in_peer redis-cli \
+		-h $PEER4 -p $PORT debug digest)" "$(cat "$TB_DIR/mass-$STACK")"
+	check "redis-benchmark as client [$STACK]" client_bench \
+		-t set,get -n 20000 -c 50
+	check_offloaded "redis-benchmark [$STACK]" redis_bench 100
+	check "redis-benchmark's pipelines as client [$STACK]" client_bench \
+		-t set,get,lpush -n 50000 -c 20 -P 16 --threads 2
+	check_offloaded "redis-benchmark, 2 threads [$STACK]" redis_bench 60
+	end $far
+}
+client_loads() {
+	mass | in_run redis_cli timeout 30 redis-cli -h $PEER4 -p $PORT --pipe |
+		grep -q 'errors: 0, replies: 10000'
+}
+# It says an error and goes on.
+client_bench() {
+	in_run redis_bench timeout 60 redis-benchmark -h $PEER4 -p $PORT \
+		--csv "$@" >"$TB_DIR/bench" 2>&1 &&
+		! grep -i error "$TB_DIR/bench"
+}
+
 testbed_up 1
 STACK=kernel
 server_address_kernel
 base_ruleset || exit 1
 run_all
+clients_run
 server_address_none
 STACK=tas-xdp
 stack_start
 run_all
+clients_run
 check_no_invalid
 check_eq "the same data as without a service" \
 	"$(cat "$TB_DIR/digest-tas-xdp")" "$(cat "$TB_DIR/digest-kernel")"

@@ -12,6 +12,7 @@
 #   kernel socket                       libsock or a kernel socket
 #
 # One process has both ends. SIGURG, SIOCATMARK, FIONREAD and events count.
+# waits
 set -u
 cd "$(dirname "$0")" && . ./lib.sh
 

@@ -149,7 +149,7 @@ void step_listener(void)
 		if (!w->accepting && w->heir.rcv_ms != 20)
 			signal_start(false);
 		if (chance(2))
-			fd = accept(it->fd, bad_pointer(), &len);
+			fd = accept(it->fd, bad_memory(), &len);
 		else
 			fd = accept4(it->fd, NULL, NULL, 0);
 		say(" nobody");
@@ -226,7 +226,7 @@ static void connect_badly(void)
 		n = connect(fd, (struct sockaddr *)&to, 3);
 		break;
 	case 1:
-		n = connect(fd, bad_pointer(), w->addr_len);
+		n = connect(fd, bad_memory(), w->addr_len);
 		break;
 	case 2:
 		to.ss_family = AF_UNIX;

@@ -140,7 +140,7 @@ static void set_badly(struct item *it)
 	if (o->opt == TCP_REPAIR && o->level == IPPROTO_TCP)
 		return;
 	if (!w->tame && chance(2))
-		val = bad_pointer();
+		val = bad_memory();
 	else
 		len = chance(2) ? pick(4) : (socklen_t)-1;
 	n = setsockopt(it->fd, o->level, o->opt, val, len);
@@ -226,10 +226,10 @@ void step_getsockopt(void)
 	if (w->tame || !chance(12)) {
 		n = getsockopt(it->fd, level, opt, val, &len);
 	} else if (chance(3)) {
-		n = getsockopt(it->fd, level, opt, val, bad_pointer());
+		n = getsockopt(it->fd, level, opt, val, bad_memory());
 		len = 0;
 	} else if (chance(2)) {
-		n = getsockopt(it->fd, level, opt, bad_pointer(), &len);
+		n = getsockopt(it->fd, level, opt, bad_memory(), &len);
 	} else {
 		len = (socklen_t)-1;
 		n = getsockopt(it->fd, level, opt, val, &len);
@@ -387,7 +387,7 @@ void step_name(void)
 	if (!it)
 		return;
 	if (!w->tame && chance(6))
-		at = bad_pointer();
+		at = bad_memory();
 	n = self ? getsockname(it->fd, at, &len)
 		 : getpeername(it->fd, at, &len);
 	say("name fd%d %s", it->fd, self ? "self" : "peer");

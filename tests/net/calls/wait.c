@@ -140,7 +140,7 @@ static void poll_badly(void)
 	say("bad poll");
 	switch (pick(4)) {
 	case 0:
-		say_result(poll(bad_page(), 1, 0));
+		say_result(poll(bad_pointer(), 1, 0));
 		break;
 	case 1:
 		say_result(poll(&p, many, 0));

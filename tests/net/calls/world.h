@@ -106,9 +106,12 @@ void item_gone(struct item *it);
 bool items_full(void);
 /* A descriptor that is none. */
 int closed_fd(void);
-/* Nobody may read or write there. */
+/* Nobody may read or write there: a page of the program's, which only a call
+ * that goes to the kernel finds out; NULL or an address of the kernel's; any of
+ * these. */
 void *bad_page(void);
-void *bad_pointer(void); /* or NULL */
+void *bad_pointer(void);
+void *bad_memory(void);
 
 /* ---- connections --------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 #   calls peer                          calls run, as it is and under tas-run
 #
 #   CALLS_SEEDS   which sequences, "1 40": from 1 to 40
+#   CALLS_JOBS    how many at a time; they mostly wait
 #   CALLS_STEPS   how long they are
 #   CALLS_RUNNER  what runs the program, instead of tas-run
 #   CALLS_WORDS   for the program
@@ -19,7 +20,8 @@
 set -u
 cd "$(dirname "$0")" && . ./lib.sh
 
-: "${CALLS_SEEDS:=1 40}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
+: "${CALLS_SEEDS:=1 200}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
+: "${CALLS_JOBS:=8}" "${CALLS_PROGRAM:=$BIN/calls/calls}"
 PEER_PORT=6000
 PORT=7000
 
@@ -52,17 +54,33 @@ quick_acks() {
 		quickack 1
 }
 
-# calls LOG SEED RUNNER...: one sequence, to the end
+# calls LOG SEED JOB RUNNER...: one sequence, to the end
 calls() {
-	local log=$1 seed=$2 addr
-	shift 2
+	local log=$1 seed=$2 job=$3 addr
+	shift 3
 	read -ra addr < <(addresses $seed)
-	PORT=$((PORT + 1))
-	in_server timeout 120 "$@" "$BIN/calls/calls" run "$TB_DIR/control" \
-		$seed $CALLS_STEPS ${addr[0]} $PORT ${addr[1]} $PEER_PORT \
+	in_server timeout 120 "$@" "$CALLS_PROGRAM" run \
+		"$TB_DIR/control.$job" $seed $CALLS_STEPS ${addr[0]} \
+		$((PORT + seed)) ${addr[1]} $((PEER_PORT + 2 * job)) \
 		$(words $seed) >"$TB_DIR/$log.$seed" 2>"$TB_DIR/$log.$seed.err"
 	echo "status $?" >>"$TB_DIR/$log.$seed"
 	[ -z "${CALLS_KEEP:-}" ] || cp "$TB_DIR/$log.$seed"* "$CALLS_KEEP"
+}
+
+# run_all LOG STEP RUNNER...: every STEP-th sequence, several at a time
+run_all() {
+	local log=$1 step=$2 job seed pids=()
+	shift 2
+	for ((job = 0; job < CALLS_JOBS; job++)); do
+		for ((seed = FIRST + job * step; seed <= LAST; \
+			seed += CALLS_JOBS * step)); do
+			calls $log $seed $job "$@" 2>>"$TB_DIR/$log.$seed.err"
+		done &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	# Each run has ports of its own.
+	PORT=$((PORT + LAST))
 }
 
 # same SEED LOG: as on plain Linux; else the first difference and what was before
@@ -80,12 +98,12 @@ sound() {
 		"$TB_DIR/linux.$1"
 }
 
-# compare NAME LOG FIRST STEP RUNNER...
+# compare NAME LOG STEP RUNNER...
 compare() {
-	local name=$1 log=$2 first=$3 step=$4 seed
-	shift 4
-	for ((seed = first; seed <= LAST; seed += step)); do
-		calls $log $seed "$@"
+	local name=$1 log=$2 step=$3 seed
+	shift 3
+	run_all $log $step "$@"
+	for ((seed = FIRST; seed <= LAST; seed += step)); do
 		check "seed $seed, $name" same $seed $log
 	done
 }
@@ -101,20 +119,23 @@ testbed_up 1
 : "${CALLS_RUNNER=$BUILD/tas-run --report $TB_DIR/report}"
 server_address_kernel
 quick_acks
-bg_peer peer "$BIN/calls/calls" peer "$TB_DIR/control" $PEER_PORT
-wait_for 10 grep -q listening "$TB_DIR/peer"
+for ((job = 0; job < CALLS_JOBS; job++)); do
+	bg_peer peer.$job "$CALLS_PROGRAM" peer "$TB_DIR/control.$job" \
+		$((PEER_PORT + 2 * job))
+	wait_for 10 grep -q listening "$TB_DIR/peer.$job"
+done
+run_all linux 1
 for ((seed = FIRST; seed <= LAST; seed++)); do
-	calls linux $seed
 	check "seed $seed goes on Linux as planned" sound $seed
 done
-compare "Linux again" again $FIRST 8
-compare "no service" alone $FIRST 4 $CALLS_RUNNER
+compare "Linux again" again 8
+compare "no service" alone 4 $CALLS_RUNNER
 is_tas || finish
 server_address_none
 base_ruleset || exit 1
 stack_start
 rm -f "$TB_DIR/report"
-compare "service" xts $FIRST 1 $CALLS_RUNNER
+compare "service" xts 1 $CALLS_RUNNER
 check_no_invalid
 if [ -s "$TB_DIR/report" ]; then
 	all=$(($(reported offloaded) + $(reported 'reason_[A-Z_]*')))
