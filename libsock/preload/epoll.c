@@ -326,15 +326,16 @@ static bool is_epoll(int epfd, int fd)
 
 /* A socket that has become Linux's, where libsock knows how it was registered:
  * one that had reported once is not registered with the kernel. */
-static int kernels_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+static int kernel_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 {
 	struct ep *ep = ep_at(fd_word(epfd));
 	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
-	int s = fd_number_of(fd_word(fd));
 
-	if (ctx && xlend_registered(s) == ctx)
-		return xts_epoll_ctl(ctx, op, s, ev);
-	return real.epoll_ctl(epfd, op, fd, ev);
+	if (!ctx || xlend_registered(s) != ctx ||
+	    atomic_load(&by_fd[s]) != fd ||
+	    (op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	return xts_epoll_ctl(ctx, op, s, ev);
 }
 
 int ep_registered_by(int s)
@@ -368,9 +369,9 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL
-		      ? kernels_ctl(epfd, op, fd, ev)
-		      : real.epoll_ctl(epfd, op, fd, ev);
+	if (unlikely(fd_kind_of(fd_word(fd)) == FD_KERNEL))
+		return kernel_ctl(epfd, op, fd, fd_number_of(fd_word(fd)), ev);
+	ret = real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))

@@ -374,16 +374,18 @@ int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 
 int ioctl(int fd, unsigned long request, ...)
 {
-	int s = fd_ours(fd);
 	va_list ap;
 	void *arg;
+	int s;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (likely(!s))
-		return real.ioctl(fd, request, arg);
+	/* The descriptor's, not the socket's; or an error */
 	if (request == FIOCLEX || request == FIONCLEX || memory_none(arg))
+		return real.ioctl(fd, request, arg);
+	s = fd_ours(fd);
+	if (likely(!s))
 		return real.ioctl(fd, request, arg);
 	return xts_ioctl(s, request, arg);
 }

@@ -407,6 +407,26 @@ def sandbox_new():
     check(in_child(serve) == 0, 'the child')
 
 
+# A connection that the parent has used, and one that has a child. 3 lines
+def sandbox_used():
+    fd = accept()
+    answer(fd)
+
+    def serve():
+        sandbox()
+        answer(fd)
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(r, 1)
+        os._exit(0)
+    check(in_child(serve) == 0, 'the child')
+    sandbox()
+    answer(fd)
+    os.write(w, b'x')
+    os.waitpid(pid, 0)
+
+
 # A program of another image serves it: exec(). 3 lines
 def exec_serves():
     fd = accept()
@@ -475,6 +495,37 @@ def pass_used():
         fd = socket.recv_fds(ours, 10, 1)[1][0]
         check(p.wait() == 0, 'the other program')
         answer(fd)
+
+
+# Kept by who sent it, a grandchild, which uses it when it is offloaded here: the
+# service is asked for it. 3 lines
+def pass_kept():
+    ours, theirs = socket.socketpair()
+
+    def send():
+        fd = accept()
+        e = select.epoll()
+        e.register(fd, select.EPOLLIN)
+        socket.send_fds(theirs, [b'x'], [fd])
+        theirs.recv(1)
+        answer(fd)
+        check(e.poll(5) == [(fd, select.EPOLLIN)], 'epoll')
+        e.modify(fd, select.EPOLLOUT)
+        check(e.poll(5) == [(fd, select.EPOLLOUT)], 'epoll, changed')
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        os._exit(in_child(send))
+    fd = socket.recv_fds(ours, 10, 1)[1][0]
+    answer(fd)
+    ours.send(b'x')
+    # in a call of the library's: that is when it can be asked for it
+    p = select.poll()
+    p.register(fd, select.POLLPRI)
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        p.poll(50)
+    check(ended[1] == 0, 'who sent it')
+    answer(fd)
 
 
 def take(number):

@@ -65,6 +65,7 @@ run_all() {
 	scenario fork_first 0+2 3
 	scenario fork_late 0 3
 	scenario sandbox_new 0 3
+	scenario sandbox_used 0+2 3
 	scenario exec_serves 1 3
 	scenario exec_used 1 4
 	scenario inetd_used 2 3
@@ -73,6 +74,7 @@ run_all() {
 	scenario inetd 0 2
 	scenario pass_new 1 3
 	scenario pass_used 1+3 5
+	scenario pass_kept 0+2 3
 	scenario close_all 2 "1 1"
 	scenario close_low 1 1
 	scenario poll_mixed 1 4
