@@ -644,6 +644,8 @@ def threads_accept():
 def threads_many():
     import queue, threading
     fd = accept()
+    # offered while no other thread is in the kernel with it
+    answer(fd)
     # a write that waits for room may be divided by another
     socket.socket(fileno=os.dup(fd)).setsockopt(
         socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
