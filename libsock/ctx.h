@@ -213,8 +213,10 @@ void xepoll_to_kernel(struct xctx *c, struct xsock *s);
 void xepoll_connecting(struct xsock *s);
 void xepoll_settle(struct xsock *s);
 void xepoll_forget(struct xsock *s);
-/* Out of the kernel's epoll, where xepoll_settle() puts it back. */
+/* A registration in the kernel's epoll before the shadow, which lives on, is
+ * replaced (lock of any context held); and after that. */
 void xepoll_withdraw(struct xsock *s);
+void xepoll_renew(struct xsock *s);
 /* The kernel's registration goes over to another descriptor. */
 void xepoll_reshadow(struct xsock *s, int fd);
 
@@ -324,6 +326,8 @@ static inline uint32_t xsock_events(struct xsock *s)
 		ev |= EPOLLPRI;
 	if (s->so_error)
 		ev |= EPOLLERR;
+	if (__builtin_expect(s->unconnected, 0))
+		ev &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM | EPOLLRDHUP);
 	return ev;
 }
 

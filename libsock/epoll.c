@@ -205,14 +205,28 @@ void xepoll_settle(struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* The program may change it meanwhile: then there is nothing to take out. */
 void xepoll_withdraw(struct xsock *s)
+{
+	struct xctx *c = atomic_load(&s->ep_ctx);
+
+	if (c && s->ep_where == XWHERE_KERNEL)
+		epoll_ctl(c->kern_epfd, EPOLL_CTL_DEL, s->fd, NULL);
+}
+
+/* Whoever is at it has had the event of a one-shot, and will renew it. */
+void xepoll_renew(struct xsock *s)
 {
 	struct xctx *c = lock_registered(s);
 
 	if (!c)
 		return;
-	if (s->ep_where == XWHERE_KERNEL)
-		place(c, s, XWHERE_NONE);
+	if (s->ep_where == XWHERE_KERNEL) {
+		atomic_fetch_sub(&c->n_kernel, 1);
+		s->ep_where = XWHERE_USER;
+		if (!(s->ep_flags & EPOLLONESHOT))
+			place(c, s, XWHERE_KERNEL);
+	}
 	pthread_mutex_unlock(&c->lock);
 }
 

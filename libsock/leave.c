@@ -68,10 +68,12 @@ void xleave_told(struct xctx *c, struct xsock *s)
 	xsvc_handover(c, s);
 }
 
-static void replace(const struct xsock *s, int fd)
+static void replace(struct xsock *s, int fd)
 {
 	int flags, rc;
 
+	if (s->foreign)
+		xepoll_withdraw(s);
 	if (s->lent && xlend_replace) {
 		xlend_replace((int)s->index + XSOCK_FIRST, s->fd, fd);
 		return;
@@ -168,14 +170,14 @@ static int claim(struct xsock *s)
 
 	if (!c)
 		return s->fd >= 0 ? -ENOMEM : -EBADF;
-	xepoll_withdraw(s);
 	err = xsvc_claim(s, c);
-	if (!err) {
-		pthread_mutex_lock(&c->lock);
-		err = await(c, s);
-		pthread_mutex_unlock(&c->lock);
-	}
-	xepoll_settle(s);
+	if (err)
+		return err;
+	pthread_mutex_lock(&c->lock);
+	err = await(c, s);
+	pthread_mutex_unlock(&c->lock);
+	if (!err)
+		xepoll_renew(s);
 	return err;
 }
 

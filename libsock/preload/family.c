@@ -31,6 +31,7 @@
 #include "libsock/preload/preload.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,6 +84,7 @@ static struct {
 	struct link *next; /* between fork()'s handlers */
 	int child_end;
 	int wake[2]; /* the thread's, a pipe; -1: there is no thread */
+	_Atomic bool stop, stopped; /* it shall end; it has */
 	uint32_t n_up;
 	int up[UPLINKS];
 	bool has_forked;       /* children share what I share upwards */
@@ -240,6 +242,17 @@ bool family_keep(int s)
 /* ---- the thread ------------------------------------------------------------
  */
 
+/* Is it still to be told of this one? */
+static bool has(struct link *l, uint64_t cookie)
+{
+	bool yes;
+
+	family_lock();
+	yes = link_find(l, cookie);
+	family_unlock();
+	return yes;
+}
+
 /* What a child wants is handed over; if it is not sent by that, it learns why.
  */
 static void serve_want(struct link *l, uint64_t cookie)
@@ -247,17 +260,17 @@ static void serve_want(struct link *l, uint64_t cookie)
 	int s = xlend_number(cookie), rc = -ENOENT;
 	uint64_t *at;
 
-	if (xlend_cookie(s) == cookie)
+	if (has(l, cookie) && xlend_cookie(s) == cookie)
 		rc = xlend_state(s) == XLEND_FORKED ? sock_claim(s)
 		     : xts_handover(s)		    ? -errno
 						    : 0;
 	family_lock();
 	at = link_find(l, cookie);
-	if (at && !rc) {
+	if (rc) {
+		msg_send(l->fd, MSG_STAYS, cookie, -rc, -1);
+	} else if (at) {
 		msg_send(l->fd, MSG_YOURS, cookie, 0, -1);
 		drop_share(at);
-	} else if (rc) {
-		msg_send(l->fd, MSG_STAYS, cookie, -rc, -1);
 	}
 	family_unlock();
 }
@@ -364,7 +377,7 @@ static void *listen_to_links(void *arg)
 	char drop[64];
 	nfds_t n, i;
 
-	while ((n = links_list(&fds, &links))) {
+	while (!atomic_load(&family.stop) && (n = links_list(&fds, &links))) {
 		real.poll(fds, n, -1);
 		if (fds[0].revents &&
 		    real.read(fds[0].fd, drop, sizeof(drop)) < 0)
@@ -376,6 +389,7 @@ static void *listen_to_links(void *arg)
 	}
 	free(fds);
 	free(links);
+	atomic_store(&family.stopped, true);
 	return NULL;
 }
 
@@ -412,6 +426,8 @@ static void thread_start(void)
 
 	if (family.wake[0] >= 0 || !wake_open())
 		return;
+	atomic_store(&family.stop, false);
+	atomic_store(&family.stopped, false);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attr);
@@ -709,4 +725,25 @@ void family_leave(void)
 			xts_handover(s);
 	}
 	free(cookies);
+}
+
+/* What was shared has been sent; the children need no answer any more. */
+void family_end(void)
+{
+	family_leave();
+	family_lock();
+	if (family.wake[0] < 0) {
+		family_unlock();
+		return;
+	}
+	atomic_store(&family.stop, true);
+	wake();
+	family_unlock();
+	while (!atomic_load(&family.stopped))
+		sched_yield();
+	close_kept();
+	family_lock();
+	forget_links();
+	wake_close();
+	family_unlock();
 }

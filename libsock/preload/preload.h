@@ -128,11 +128,6 @@ int sock_claim(int s);
 void sock_leave_for_exec(void);
 int sock_leave_passed(const struct msghdr *msg);
 
-/* sandbox.c: nothing can be asked of anybody from now on */
-void sandbox_begin(void);
-/* Does seccomp(2) with these begin one? */
-bool sandbox_filters(int operation, const void *filter);
-
 /* family.c. Held while a socket's descriptors change: */
 void family_lock(void);
 void family_unlock(void);
@@ -146,14 +141,20 @@ bool family_keep(int s);
  * ask. It is closed. */
 int family_want(int s);
 void family_closed(int s);
-/* The process ends, or becomes another program. */
+/* The process ends, or becomes another program; it goes on without a thread. */
 void family_leave(void);
+void family_end(void);
 /* Around fork() */
 void family_prepare(void);
 void family_parent(void);
 void family_begin(void);
 void family_child(void);
 void family_child_end(void);
+
+/* sandbox.c: nothing can be asked of anybody from now on */
+void sandbox_begin(void);
+/* Does seccomp(2) with these begin one? */
+bool sandbox_filters(int operation, const void *filter);
 
 /* epoll.c: a descriptor more, or less */
 void ep_copied(int number);

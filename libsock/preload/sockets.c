@@ -118,11 +118,20 @@ static bool may_connect(int fd, const struct sockaddr *to)
 
 int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-	int ret = real.connect(fd, to, len), err = errno, s;
+	int s = fd_ours(fd), ret, err;
 
+	if (s)
+		xlend_connects(s);
+	ret = real.connect(fd, to, len);
+	err = errno;
 	if (ret && err != EINPROGRESS && err != EINTR)
 		return ret;
-	if (len < sizeof(sa_family_t) || !to || !inet_family(to->sa_family))
+	if (len < sizeof(sa_family_t) || !to)
+		return ret;
+	if (s && to->sa_family == AF_UNSPEC)
+		xlend_disconnected(s);
+	errno = err;
+	if (!inet_family(to->sa_family))
 		return ret;
 	if (!fd_word(fd) && config.connect && is_tcp(fd))
 		adopt_stranger(fd);
@@ -368,16 +377,18 @@ int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 
 int ioctl(int fd, unsigned long request, ...)
 {
-	int s = fd_ours(fd);
 	va_list ap;
 	void *arg;
+	int s;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (likely(!s))
-		return real.ioctl(fd, request, arg);
+	/* The descriptor's, not the socket's; or an error */
 	if (request == FIOCLEX || request == FIONCLEX || memory_none(arg))
+		return real.ioctl(fd, request, arg);
+	s = fd_ours(fd);
+	if (likely(!s))
 		return real.ioctl(fd, request, arg);
 	return xts_ioctl(s, request, arg);
 }

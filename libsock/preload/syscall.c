@@ -55,12 +55,12 @@
 	X(SYS_epoll_pwait, epoll_pwait(I(0), P(1), I(2), I(3), P(4)))          \
 	X(SYS_epoll_pwait2, epoll_pwait2(I(0), P(1), I(2), P(3), P(4)))        \
 	X(SYS_ppoll, ppoll(P(0), (nfds_t)v[1], P(2), P(3)))                    \
-	X(SYS_prctl, prctl(I(0), v[1], v[2], v[3], v[4]))                      \
-	X(SYS_prlimit64, prlimit(I(0), I(1), P(2), P(3)))                      \
 	X(SYS_preadv2, preadv2(I(0), P(1), I(2), v[3], I(5)))                  \
 	X(SYS_pwritev2, pwritev2(I(0), P(1), I(2), v[3], I(5)))                \
 	X(SYS_execve, execve(P(0), P(1), P(2)))                                \
 	X(SYS_execveat, execveat(I(0), P(1), P(2), P(3), I(4)))                \
+	X(SYS_prctl, prctl(I(0), v[1], v[2], v[3], v[4]))                      \
+	X(SYS_prlimit64, prlimit(I(0), I(1), P(2), P(3)))                      \
 	X(SYS_close_range,                                                     \
 	  close_range((unsigned int)v[0], (unsigned int)v[1], I(2)))
 

@@ -46,10 +46,10 @@ sum_report() {
 		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
 }
 carried() { sum_report "$1" '^offloaded$'; }
+handed() { sum_report "$1" '^reason_HANDED_OVER$'; }
 # Whoever sends in bulk before the first call reads may have sent too much; the
 # service is asked again, if the connection lives on.
 late() { sum_report "$1" '^reason_(KERNEL_QUEUE|OUT_OF_ORDER)$'; }
-handed() { sum_report "$1" '^reason_HANDED_OVER$'; }
 # A connection that nobody read from or wrote to was never offered; one that its
 # peer had ended before that is not taken.
 left() {
