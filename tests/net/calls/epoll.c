@@ -97,7 +97,7 @@ void step_epoll_open(void)
 static uint32_t pick_events(const struct item *it)
 {
 	uint32_t events = masks[pick(sizeof(masks) / sizeof(masks[0]))];
-	bool stays = !w->leave && (it->kind != CONN || conn_of(it)->touched);
+	bool stays = !w->leave && w->settle;
 
 	if (chance(3) && stays)
 		events |= EPOLLET;
