@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# shellcheck disable=SC1091,SC2086,SC2119 # $PEER4 and its like are words
+# shellcheck disable=SC1091,SC2046,SC2086,SC2119 # $PEER4 and its like are words
 #
 # What a program sees does not depend on who carries its connections: the same
 # generated sequence of socket calls on Linux and under tas-run, without a
@@ -118,7 +118,7 @@ compare() {
 
 # reported WORD: sum over all reports
 reported() {
-	cat "$TB_DIR/report" 2>/dev/null | grep -oE "(^| )$1=[0-9]+" |
+	grep -oE "(^| )$1=[0-9]+" "$TB_DIR/report" 2>/dev/null |
 		awk -F= '{ n += $2 } END { print n + 0 }'
 }
 
