@@ -116,10 +116,21 @@ static bool may_connect(int fd, const struct sockaddr *to)
 	return rule_offloads(false, (void *)&local, to);
 }
 
+/* It ends the connection: Linux's, not a shadow's. */
+static bool disconnects(const struct sockaddr *to, socklen_t len)
+{
+	return len >= sizeof(sa_family_t) && !memory_none(to) &&
+	       to->sa_family == AF_UNSPEC;
+}
+
 int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-	int ret = real.connect(fd, to, len), err = errno, s;
+	int ret, err, s = fd_socket(fd);
 
+	if (s && xlend_state(s) != XLEND_NEW && disconnects(to, len))
+		sock_leave_fd(fd);
+	ret = real.connect(fd, to, len);
+	err = errno;
 	if (ret && err != EINPROGRESS && err != EINTR)
 		return ret;
 	if (len < sizeof(sa_family_t) || !to || !inet_family(to->sa_family))
@@ -326,13 +337,24 @@ static bool is_linux_alone(int level, int name)
 		name == TCP_MD5SIG_EXT || name == TCP_REPAIR);
 }
 
-/* true: it may be set. */
-static bool leave_for_option(int s, int level, int name)
+/* false: it is not to be set. One that Linux does not know either is no reason
+ * to leave. On a connection that is over, Linux says what it says. */
+static bool leave_for_option(int s, int level, int name, const void *val,
+			     socklen_t len)
 {
-	if (is_served(level, name) ||
-	    (!is_linux_alone(level, name) && xlend_state(s) == XLEND_NEW))
+	bool alone = is_linux_alone(level, name);
+	int rc;
+
+	if (is_served(level, name) || (!alone && xlend_state(s) == XLEND_NEW))
 		return true;
-	return !sock_leave(s, XTS_REASON_SHARED);
+	if (!alone && xts_setsockopt(s, level, name, val, len) &&
+	    errno == ENOPROTOOPT)
+		return false;
+	rc = sock_leave(s, XTS_REASON_SHARED);
+	if (!rc || rc == -ENOTCONN || !alone)
+		return true;
+	errno = EOPNOTSUPP;
+	return false;
 }
 
 int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -341,10 +363,8 @@ int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 	if (likely(!s))
 		return real.setsockopt(fd, level, name, val, len);
-	if (!leave_for_option(s, level, name)) {
-		errno = EOPNOTSUPP;
+	if (!leave_for_option(s, level, name, val, len))
 		return -1;
-	}
 	return xts_setsockopt(s, level, name, val, len);
 }
 
