@@ -13,6 +13,10 @@
 # the peer's end, for AF_XDP would receive half-made checksums. Server and
 # service on one CPU, the load generator on the other.
 #
+# A third one, for --stacks, is bridged: the service, but no tas-run, so that
+# Linux serves the connections through the TAP. This is what a connection gets
+# that is left with Linux, or handed over, while the service has its address.
+#
 # What is counted, for each request:
 #
 #   cpu_us   utime + stime of the server's processes and of the service's, to
@@ -28,6 +32,7 @@
 #   app_start APP            APP is redis, nginx, nginx-close or memcached
 #   app_stop
 #   app_points APP           its "CASE CONNS PIPELINE" lines
+#   bulk_measure ROLE        likewise: one connection, as fast as it goes
 #   app_measure APP CASE CONNS PIPELINE   appends one JSON line to $RAW
 #
 # p50 and p99 are the load generator's: of a pipeline redis-benchmark times all
@@ -42,16 +47,24 @@ PAGE=1024
 
 # ---- the stack -------------------------------------------------------------------
 
+# These programs don't ask for a congestion control, and a namespace may not
+# choose any but its host's: the routes do. So all that is compared has cubic.
+route_cubic() {
+	"$1" ip route replace 10.9.0.0/24 dev "$2" proto kernel scope link \
+		src "$3" congctl cubic
+}
+
 apps_stack_up() {
 	APP_STACK=$1
 	if [ "$1" = kernel ]; then
 		in_peer ethtool -K p0 tx on >/dev/null
 		server_address_kernel
+		route_cubic in_server s0 "$SERVER4"
 		in_peer ip neigh flush dev p0
 		return
 	fi
 	in_peer ethtool -K p0 tx off >/dev/null
-	daemon_start 2>"$TB_DIR/start.err" && return
+	daemon_start --congestion cubic 2>"$TB_DIR/start.err" && return
 	problem "tas-xdp: $(tr '\n' ' ' <"$TB_DIR/start.err")"
 	return 1
 }
@@ -107,6 +120,11 @@ app_command() {
 		nginx_config
 		APP_CMD=(nginx -c "$TB_DIR/nginx.conf")
 		;;
+	bulk)
+		APP_CMD=("$BUILD/bench/bulk" --listen --stack kernel
+			--congestion cubic --address "$SERVER4"
+			--port "$APP_PORT")
+		;;
 	memcached)
 		APP_CMD=(memcached -u root -l "$SERVER4" -p "$APP_PORT" -t 1
 			-b 4096)
@@ -124,7 +142,7 @@ app_start() {
 	APP_PORT=$((APP_PORT + 1))
 	app_command "$1"
 	: >"$TB_DIR/app.report"
-	[ "$APP_STACK" = kernel ] ||
+	[ "$APP_STACK" != tas-xdp ] ||
 		run=("$BUILD/tas-run" --report "$TB_DIR/app.report")
 	# shellcheck disable=SC2153 # CPU_SERVER is measure.sh's
 	nsenter --net="/run/netns/$TB_SERVER" taskset -c "$CPU_SERVER" \
@@ -188,7 +206,7 @@ app_check() {
 app_pids() {
 	echo "$APP_PID"
 	pgrep -P "$APP_PID"
-	[ "$APP_STACK" = tas-xdp ] || return
+	[ "$APP_STACK" != kernel ] || return 0
 	echo "$DAEMON_PID"
 	pgrep -P "$DAEMON_PID"
 }
@@ -382,28 +400,70 @@ app_round() {
 	app_check "$1"
 }
 
+# bulk_measure ROLE: what the server does, sender or receiver
+bulk_measure() {
+	local pids before after out way=--receive
+	[ "$1" = sender ] || way=--send
+	app_start bulk || return
+	mapfile -t pids < <(app_pids)
+	before=$(cpu_now "${pids[@]}")
+	out=$(in_peer_pinned "$BUILD/bench/bulk" $way --congestion cubic \
+		--address "$SERVER4" --port "$APP_PORT" --conns 1 \
+		--duration "$APP_MS")
+	after=$(cpu_now "${pids[@]}")
+	app_stop
+	app_check bulk
+	if [ -z "$out" ]; then
+		problem "$APP_STACK: bulk, $1: $(tail -n 1 "$TB_DIR/client.err")"
+		return 1
+	fi
+	awk -v role="$1" -v stack="$APP_STACK" '$1 == "mbps" {
+		printf "{\"bench\": \"bulk\", \"stack\": \"%s\", ", stack
+		printf "\"conns\": 1, \"role\": \"%s\", \"mbps\": %s", role, $2
+	}' <<<"$out" >>"$RAW"
+	# of a megabyte
+	printf '%s}\n' "$(cpu_json "$before" "$after" "$(awk -v ms="$APP_MS" '
+		$1 == "mbps" { print $2 * ms / 8000 }' <<<"$out")")" >>"$RAW"
+}
+
+apps_stack() {
+	local app
+	for app in redis nginx nginx-close memcached; do app_round $app; done
+}
+bulk_stack() {
+	bulk_measure receiver
+	bulk_measure sender
+}
+
+run_bulk() { run_programs bulk kernel tas-xdp bridged; }
 run_apps() {
-	local round stack order app list=(kernel tas-xdp)
-	# shellcheck disable=SC2154 # stacks and rounds are bench/run's
-	[ -z "$stacks" ] || read -r -a list <<<"$stacks"
-	APP_MS=${duration:-$APP_MS}
+	local app
 	for app in redis-server redis-benchmark nginx wrk memcached memcaslap; do
 		command -v $app >/dev/null && continue
 		problem "apps: no $app here; make deps-apps installs it"
 		return 1
 	done
 	wrk_script
+	run_programs apps kernel tas-xdp
+}
+
+# run_programs JOB STACK...
+run_programs() {
+	local job=$1 round stack order list
+	shift
+	list=("$@")
+	# shellcheck disable=SC2154 # stacks and rounds are bench/run's
+	[ -z "$stacks" ] || read -r -a list <<<"$stacks"
+	APP_MS=${duration:-$APP_MS}
+	# shellcheck disable=SC2153 # PEER4 is testbed.sh's
+	route_cubic in_peer p0 "$PEER4"
 	# shellcheck disable=SC2154
 	for ((round = 1; round <= rounds; round++)); do
 		mapfile -t order < <(in_turns $round "${list[@]}")
 		for stack in "${order[@]}"; do
-			[ ! -t 2 ] || printf '\rapps, round %d of %d: %-12s' \
-				$round "$rounds" "$stack" >&2
-			if apps_stack_up "$stack"; then
-				for app in redis nginx nginx-close memcached; do
-					app_round $app
-				done
-			fi
+			[ ! -t 2 ] || printf '\r%s, round %d of %d: %-12s' \
+				"$job" $round "$rounds" "$stack" >&2
+			! apps_stack_up "$stack" || "${job}_stack"
 			apps_stack_down
 		done
 	done

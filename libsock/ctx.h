@@ -326,6 +326,8 @@ static inline uint32_t xsock_events(struct xsock *s)
 		ev |= EPOLLPRI;
 	if (s->so_error)
 		ev |= EPOLLERR;
+	if (__builtin_expect(s->unconnected, 0))
+		ev &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM | EPOLLRDHUP);
 	return ev;
 }
 

@@ -193,6 +193,8 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 			err = -xsock_take_error(s);
 			break;
 		}
+		if (s->unconnected)
+			err = -ENOTCONN;
 		if (s->gone || s->shut_rd || err)
 			break;
 		err = wait_more(s, cp, deadline);

@@ -234,7 +234,11 @@ void xepoll_reshadow(struct xsock *s, int fd)
 	if (!c)
 		return;
 	where = s->ep_where;
-	if (where == XWHERE_KERNEL) {
+	if (where == XWHERE_KERNEL && xsock_phase(s) == XPHASE_KERNEL) {
+		/* For good, as Linux has it: nobody needs to change it. */
+		atomic_store(&s->ep_ctx, NULL);
+		s->ep_where = XWHERE_NONE;
+	} else if (where == XWHERE_KERNEL) {
 		place(c, s, XWHERE_NONE);
 		s->fd = fd;
 		if (fd >= 0)

@@ -97,6 +97,22 @@ void xlend_await(int s, uint64_t deadline_ns)
 		xsock_await(sock, deadline_ns);
 }
 
+void xlend_connects(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xsock_reconnects(sock);
+}
+
+void xlend_disconnected(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xsock_disconnected(sock);
+}
+
 void *xlend_registered(int s)
 {
 	struct xsock *sock = xsock_get(s);

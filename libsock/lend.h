@@ -65,6 +65,10 @@ bool xlend_keep(int s, enum xts_reason reason);
 /* Its shadow is fd from now on: another descriptor of the same socket, or -1:
  * nobody knows what became of it. */
 void xlend_reshadow(int s, int fd);
+/* connect(2) is about to be called on its descriptor, whose owner is settled
+ * then; it was, with AF_UNSPEC. */
+void xlend_connects(int s);
+void xlend_disconnected(int s);
 /* Waits for the service's decision, until deadline_ns at most. */
 void xlend_await(int s, uint64_t deadline_ns);
 /* SO_RCVTIMEO, SO_SNDTIMEO of an offloaded socket is set. */

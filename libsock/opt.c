@@ -369,7 +369,8 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 	}
 	if (shadow_set(sock, level, name, val, len))
 		return -1;
-	if (len >= sizeof(v))
+	/* Some options take NULL. */
+	if (len >= sizeof(v) && val)
 		memcpy(&v, val, sizeof(v));
 	if (level == SOL_SOCKET && name == SO_RCVTIMEO &&
 	    len >= sizeof(struct timeval))

@@ -29,7 +29,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TYPE_MASK 0xf /* of socket(2)'s type, without the flags */
+#define GONE_NS 1000000000u /* a flow whose socket Linux has reset */
+#define TYPE_MASK 0xf	    /* of socket(2)'s type, without the flags */
 
 /* Before a declined connection is offered again: what the peer or the program
  * changes soon, and what lasts as long as other connections do. */
@@ -94,7 +95,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->flow = s->flow_gen = s->core = s->ask = 0;
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
-	s->shut_rd = s->shut_wr = s->nospace = s->moved = false;
+	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->unconnected =
+		false;
 	s->kept = NULL;
 	s->asked = s->foreign = s->leave_later = false;
 	s->leaving = XLEAVE_NOT;
@@ -615,13 +617,82 @@ int xts_accept(int s, struct sockaddr *addr, socklen_t *len)
 	return xts_accept4(s, addr, len, 0);
 }
 
+/* Both sides had ended it, so Linux sends no RST: the service is told that it
+ * is closed. */
+static void give_up(struct xctx *c, struct xsock *s, uint64_t end)
+{
+	s->rx_credits += s->rx_avail; /* unread data would make it a reset */
+	s->rx_avail = 0;
+	s->cmd_flags |= XTS_F_CLOSE;
+	xctx_flush_sock(c, s);
+	while (s->dirty && !s->gone && xctx_wait(c, end) != -EAGAIN)
+		;
+	s->gone = true;
+}
+
+/* tcp_disconnect(): what was not read is gone, an error stays. */
+static void forget_flow(struct xctx *c, struct xsock *s, uint64_t end)
+{
+	bool over = s->gone, ended = s->eof && s->shut_wr;
+
+	/* Linux's RST ends the flow. */
+	while (!ended && !s->gone && xsock_phase(s) == XPHASE_OFFLOADED &&
+	       xctx_wait(c, end) != -EAGAIN)
+		;
+	if (xsock_phase(s) != XPHASE_OFFLOADED || atomic_load(&s->ctx) != c)
+		return;
+	if (!s->gone)
+		give_up(c, s, end);
+	if (!over && !ended)
+		s->so_error = ECONNRESET;
+	xsvc_unkeep(s);
+	s->rx_avail = s->urg = 0;
+	s->eof = s->shut_rd = s->shut_wr = false;
+	s->unconnected = true;
+}
+
+void xsock_disconnected(struct xsock *s)
+{
+	struct xctx *c = xsock_lock(s);
+
+	if (!c)
+		return;
+	xctx_drain(c);
+	if (xsock_phase(s) == XPHASE_OFFLOADED)
+		forget_flow(c, s, xclock_ns() + GONE_NS);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void xsock_reconnects(struct xsock *s)
+{
+	struct xctx *c;
+
+	xsock_await(s, xclock_ns() + GONE_NS);
+	c = xsock_lock(s);
+	if (!c)
+		return;
+	if (xsock_phase(s) == XPHASE_OFFLOADED && s->unconnected) {
+		xctx_leave(c, s);
+		atomic_store(&s->reason, XTS_REASON_SHARED);
+		xsock_set_phase(s, XPHASE_KERNEL);
+		xepoll_to_kernel(c, s);
+		xctx_wake(c);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 int xts_connect(int s, const struct sockaddr *addr, socklen_t len)
 {
 	struct xsock *sock = xsock_get(s);
 
 	if (!sock)
 		return -1;
+	xsock_reconnects(sock);
 	if (!connect(sock->fd, addr, len)) {
+		if (addr->sa_family == AF_UNSPEC) {
+			xsock_disconnected(sock);
+			return 0;
+		}
 		/* Registered already: events should come from here on. */
 		if (atomic_load(&sock->ep_ctx) &&
 		    xsock_phase(sock) == XPHASE_NEW)

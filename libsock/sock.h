@@ -146,6 +146,7 @@ struct xsock {
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
 	uint32_t tx_grow;  /* ... with this size, 0: nowhere */
 	bool shut_rd, shut_wr;
+	bool unconnected; /* gone, and connect(AF_UNSPEC) was called since */
 	bool nospace;	  /* a writer found the buffer full: tell it of room */
 	bool moved;	  /* MOVING: the old ring is read out */
 	bool asked;	  /* XTS_F_CREDITS waits for its answer */
@@ -229,6 +230,11 @@ void xsock_free(struct xsock *s);
 int xsock_engage(struct xsock *s, bool blocking);
 /* The same, its TCP state just read. */
 int xsock_engage_state(struct xsock *s, bool blocking, int state);
+/* The shadow was connected to nothing: connect(2) with AF_UNSPEC. */
+void xsock_disconnected(struct xsock *s);
+/* It is about to be connected, maybe again: then it is Linux's from here on.
+ * Waits for the decision of the service. */
+void xsock_reconnects(struct xsock *s);
 /* The service said no: NEW, to be asked again, or KERNEL for good. */
 void xsock_declined(struct xsock *s, enum xts_reason reason);
 /* NEW -> KERNEL; true: it is in KERNEL. */

@@ -2,18 +2,18 @@
 /*
  * epoll.c - a program's epolls
  *
- * An epoll is noticed when the first socket of ours is registered in it: it
- * gets a polling context of libsock's, laid under it (lend.h). All that is
- * Linux's stays registered there as the program asked for it; waiting then
- * collects what the context has, and the kernel's events without the
- * context's mark.
+ * An epoll is known from when it is made (its duplicates have its word), or
+ * noticed when the first socket of ours is registered in it. Then it gets a
+ * polling context of libsock's, laid under it (lend.h). All that is Linux's
+ * stays registered there as the program asked for it; waiting then collects
+ * what the context has, and the kernel's events without the context's mark.
  *
  * A connection can be in one epoll of ours. Put into a second one it stays with
  * Linux, or goes back there; its first registration goes on in the kernel.
  *
  * Linux knows an epoll's entries by file and descriptor: a connection that was
  * registered by one of its descriptors is another entry by another one. Which
- * it was is kept here.
+ * it was is kept here. It may be closed before the others: the entry stays.
  *
  * An epoll inside another one (or a set that is polled) has to be readable when
  * its context has something: it tells from then on. It may be when the context
@@ -156,9 +156,10 @@ static void promise(struct ep *ep)
 		xlend_epoll_has(ctx);
 }
 
-void ep_promise(int number)
+bool ep_promise(int number)
 {
 	promise(&eps[number]);
+	return atomic_load(&eps[number].ctx) || atomic_load(&n_nested);
 }
 
 /* Those inside others are not readable for nothing. */
@@ -282,12 +283,15 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return xts_epoll_ctl(has, op, s, ev);
 }
 
-/* With no context if it is new; NULL: no room. */
-static struct ep *ep_known(int epfd)
+/* With no context if it is new; NULL: no room. What was known of the descriptor
+ * is of an older file if it was made just now. */
+static struct ep *ep_known(int epfd, bool made)
 {
 	struct ep *ep;
 
 	pthread_mutex_lock(&lock);
+	if (made)
+		fd_fresh(epfd);
 	ep = ep_at(fd_word(epfd));
 	if (!ep)
 		ep = ep_new(epfd, NULL);
@@ -299,9 +303,9 @@ static struct ep *ep_known(int epfd)
  * context. The outer one is asked like one that has a context, too. */
 static void nest(int epfd, int fd)
 {
-	struct ep *ep = ep_known(fd);
+	struct ep *ep = ep_known(fd, false);
 
-	ep_known(epfd);
+	ep_known(epfd, false);
 	if (!ep)
 		return;
 	if (!atomic_exchange(&ep->nested, true))
@@ -333,6 +337,31 @@ static int kernel_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	    (op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	return xts_epoll_ctl(ctx, op, s, ev);
+}
+
+int ep_registered_by(int s)
+{
+	return xlend_registered(s) ? atomic_load(&by_fd[s]) : -1;
+}
+
+static int created(int epfd)
+{
+	int err = errno;
+
+	if (epfd >= 0)
+		ep_known(epfd, true);
+	errno = err;
+	return epfd;
+}
+
+int epoll_create(int size)
+{
+	return created(real.epoll_create(size));
+}
+
+int epoll_create1(int flags)
+{
+	return created(real.epoll_create1(flags));
 }
 
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
@@ -369,8 +398,8 @@ static int ours_wait(uint64_t word, const struct wait *w)
 	int n = -2;
 
 	/* Linux says what is wrong with its arguments. */
-	if (!ep || w->max <= 0 || w->max > EVENTS_MAX || memory_none(w->evs) ||
-	    !ref(ep))
+	if (!ep || !atomic_load(&ep->ctx) || w->max <= 0 ||
+	    w->max > EVENTS_MAX || memory_none(w->evs) || !ref(ep))
 		return -2;
 	ctx = atomic_load(&ep->ctx);
 	if (ctx) {

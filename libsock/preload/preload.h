@@ -160,8 +160,11 @@ bool sandbox_filters(int operation, const void *filter);
 void ep_copied(int number);
 void ep_closed(int number);
 void ep_child(void);
-/* It is polled itself: it is readable when its context has something. */
-void ep_promise(int number);
+/* The descriptor by which socket s is in an epoll, -1: in none */
+int ep_registered_by(int s);
+/* It is polled itself: it is readable when its context has something. false: it
+ * has none. */
+bool ep_promise(int number);
 /* After a wait that says it is readable: is it? */
 bool ep_readable(int epfd, int number);
 

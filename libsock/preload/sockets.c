@@ -116,24 +116,22 @@ static bool may_connect(int fd, const struct sockaddr *to)
 	return rule_offloads(false, (void *)&local, to);
 }
 
-/* It ends the connection: Linux's, not a shadow's. */
-static bool disconnects(const struct sockaddr *to, socklen_t len)
-{
-	return len >= sizeof(sa_family_t) && !memory_none(to) &&
-	       to->sa_family == AF_UNSPEC;
-}
-
 int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-	int ret, err, s = fd_socket(fd);
+	int s = fd_ours(fd), ret, err;
 
-	if (s && xlend_state(s) != XLEND_NEW && disconnects(to, len))
-		sock_leave_fd(fd);
+	if (s)
+		xlend_connects(s);
 	ret = real.connect(fd, to, len);
 	err = errno;
 	if (ret && err != EINPROGRESS && err != EINTR)
 		return ret;
-	if (len < sizeof(sa_family_t) || !to || !inet_family(to->sa_family))
+	if (len < sizeof(sa_family_t) || !to)
+		return ret;
+	if (s && to->sa_family == AF_UNSPEC)
+		xlend_disconnected(s);
+	errno = err;
+	if (!inet_family(to->sa_family))
 		return ret;
 	if (!fd_word(fd) && config.connect && is_tcp(fd))
 		adopt_stranger(fd);

@@ -50,6 +50,7 @@
 	X(SYS_sendfile, sendfile(I(0), I(1), P(2), (size_t)v[3]))              \
 	X(SYS_splice,                                                          \
 	  splice(I(0), P(1), I(2), P(3), (size_t)v[4], (unsigned int)v[5]))    \
+	X(SYS_epoll_create1, epoll_create1(I(0)))                              \
 	X(SYS_epoll_ctl, epoll_ctl(I(0), I(1), I(2), P(3)))                    \
 	X(SYS_epoll_pwait, epoll_pwait(I(0), P(1), I(2), I(3), P(4)))          \
 	X(SYS_epoll_pwait2, epoll_pwait2(I(0), P(1), I(2), P(3), P(4)))        \
@@ -117,6 +118,8 @@ long syscall(long number, ...)
 #ifdef SYS_poll /* x86-64; newer CPUs have but one of each */
 	case SYS_poll:
 		return poll(P(0), (nfds_t)v[1], I(2));
+	case SYS_epoll_create:
+		return epoll_create(I(0));
 	case SYS_epoll_wait:
 		return epoll_wait(I(0), P(1), I(2), I(3));
 	case SYS_dup2:

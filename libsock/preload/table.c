@@ -94,6 +94,18 @@ static int find_other(int number)
 	return -1;
 }
 
+/* fd, the shadow, is about to be closed, and others are left. An entry of an
+ * epoll that was made by it lives on by a descriptor of our own, so that none
+ * of the program's others finds it. */
+static void leave_shadow(int number, int fd)
+{
+	int other = find_other(number);
+
+	if (ep_registered_by(number) == fd)
+		other = own_copy(fd);
+	xlend_reshadow(number, other);
+}
+
 /* The word of fd, which has none from now on; *last: it was its socket's last
  * descriptor. Table locked. */
 static uint64_t drop(int fd, bool *last)
@@ -113,7 +125,7 @@ static uint64_t drop(int fd, bool *last)
 	*last = --table.refs[n] == 0;
 	family_unlock();
 	if (!*last && xts_shadow_fd(n) == fd)
-		xlend_reshadow(n, find_other(n));
+		leave_shadow(n, fd);
 	return word;
 }
 

@@ -30,6 +30,28 @@ def peer(count):
         sys.exit('more than was asked for: %r' % rest[:40])
 
 
+def peer_any(count):
+    """One connection, count short lines at once, answered in any order"""
+    import threading
+    s = socket.create_connection(ADDRESS, 20)
+    lines = [b'line %d %s\n' % (i, b'x' * (i * 977 % 150)) for i in range(count)]
+
+    f = s.makefile('rb')
+
+    def send():
+        s.sendall(b''.join(lines[1:]))
+    s.sendall(lines[0])
+    got = [f.readline()]
+    sender = threading.Thread(target=send)
+    sender.start()
+    got += [f.readline() for _ in lines[1:]]
+    sender.join()
+    s.shutdown(socket.SHUT_WR)
+    got += f.readlines()
+    if sorted(got) != sorted(line.upper() for line in lines):
+        sys.exit('%d answers to %d lines, or others' % (len(got), count))
+
+
 # ---- the server's ---------------------------------------------------------
 
 def listen():
@@ -953,9 +975,176 @@ def threads():
     writer.join()
 
 
+# Each process has a listener of its own at the same port: Linux deals the
+# connections out. 8 connections of 2 lines
+def reuseport():
+    served, stop = os.pipe(), os.pipe()
+    listeners, pids = [], []
+    for _ in range(3):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind(ADDRESS)
+        s.listen(16)
+        listeners.append(s)
+
+    def serve(own):
+        for s in listeners:
+            if s is not own:
+                s.close()
+        while stop[0] not in (ready := select.select([own, stop[0]], [], [], 20)[0]):
+            check(ready, 'nobody comes')
+            with own.accept()[0] as s:
+                answer(s.fileno(), 2)
+            os.write(served[1], b'x')
+    for own in listeners:
+        pid = os.fork()
+        if not pid:
+            serve(own)
+            os._exit(0)
+        pids.append(pid)
+    for s in listeners:
+        s.close()
+    print('listening', flush=True)
+    left = 8
+    while left:
+        left -= len(os.read(served[0], left))
+    os.write(stop[1], b'x')
+    for pid in pids:
+        check(os.waitpid(pid, 0)[1] == 0, 'a child')
+
+
+# Threads accept from one listener, and others serve what they accepted.
+# 6 connections of 3 lines
+def threads_accept():
+    import queue, threading
+    listener = listen()
+    fds, done = queue.Queue(), []
+
+    def take():
+        for _ in range(2):
+            fds.put(accept(listener))
+
+    def serve():
+        for _ in range(2):
+            fd = fds.get()
+            answer(fd, 3)
+            os.close(fd)
+        done.append(1)
+    threads = [threading.Thread(target=t) for t in (take, serve) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    check(len(done) == 3, 'a thread')
+
+
+# Many threads use one descriptor: one reads, four write, others copy it, ask
+# about it and wait for it. Lines until the peer ends, in any order
+def threads_many():
+    import queue, threading
+    fd = accept()
+    # offered while no other thread is in the kernel with it
+    answer(fd)
+    # a write that waits for room may be divided by another
+    socket.socket(fileno=os.dup(fd)).setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    lines, over, failed = queue.Queue(), threading.Event(), []
+
+    def write():
+        while line := lines.get():
+            n = os.write(fd, line)
+            check(n == len(line), '%d of %d bytes' % (n, len(line)))
+
+    def copy():
+        while not over.is_set():
+            other = os.dup(fd)
+            check(os.write(other, b'') == 0, 'the copy')
+            os.close(other)
+
+    def ask():
+        s = socket.socket(fileno=os.dup(fd))
+        while not over.is_set():
+            check(s.getpeername()[0] == '10.9.0.1', 'getpeername')
+            check(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, 'SO_ERROR')
+        s.close()
+
+    def wait():
+        p, e = select.poll(), select.epoll()
+        p.register(fd, select.POLLIN | select.POLLOUT)
+        e.register(fd, select.EPOLLOUT | select.EPOLLET)
+        while not over.is_set():
+            for found, events in p.poll(20) + e.poll(0):
+                check(found == fd and not events & select.POLLERR, 'poll')
+
+    def run(function):
+        try:
+            function()
+        except BaseException as e:
+            failed.append(e)
+    threads = [threading.Thread(target=run, args=(f,))
+               for f in (write, write, write, write, copy, ask, wait)]
+    for t in threads:
+        t.start()
+    rest = b''
+    while part := os.read(fd, 4096):
+        *whole, rest = (rest + part).split(b'\n')
+        for line in whole:
+            lines.put(line.upper() + b'\n')
+    for _ in range(4):
+        lines.put(None)
+    for t in threads[:4]:
+        t.join()
+    over.set()
+    for t in threads:
+        t.join()
+    check(not failed, repr(failed))
+    os.close(fd)
+
+
+# As systemd starts a program: its listeners are the descriptors from 3 on.
+def activate(*command):
+    s, other = listen(), socket.socket(socket.AF_UNIX)
+    other.bind('')
+    other.listen(1)
+    os.dup2(s.fileno(), 100)
+    os.dup2(other.fileno(), 101)
+    os.closerange(3, 100)
+    os.dup2(100, 3)
+    os.dup2(101, 4)
+    os.closerange(5, 200)
+    os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))
+    os.execv(command[0], command)
+
+
+# That program. 2 connections of 2 lines
+def listen_fds():
+    check(os.environ['LISTEN_PID'] == str(os.getpid()), 'LISTEN_PID')
+    check(os.environ['LISTEN_FDS'] == '2', 'LISTEN_FDS')
+    listener, other = socket.socket(fileno=3), socket.socket(fileno=4)
+    check(other.family == socket.AF_UNIX, 'descriptor 4')
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(other.getsockname())
+    p = select.poll()
+    p.register(listener, select.POLLIN)
+    p.register(other, select.POLLIN)
+    for _ in range(3):
+        found = p.poll(10000)[0][0]
+        if found == 4:
+            end = other.accept()[0]
+            client.sendall(b'x')
+            check(end.recv(10) == b'x', 'AF_UNIX')
+        else:
+            fd = accept(listener)
+            answer(fd, 2)
+            os.close(fd)
+
+
 if __name__ == '__main__':
     name, args = sys.argv[1], sys.argv[2:]
-    if name == 'peer':
+    if name == 'peer' and args[0].startswith('any'):
+        peer_any(int(args[0][3:]))
+    elif name == 'peer':
         peer(int(args[0]))
     else:
         globals()[name](*args)

@@ -28,6 +28,16 @@ peers() {
 	return $status
 }
 
+# systemd, or what does its work, is not under tas-run itself.
+started() {
+	local activate=()
+	report_begin calls
+	[ "$1" != listen_fds ] || activate=("$PYTHON" "$CALLS" activate)
+	bg_server calls env WHERE=$STACK PEER_RUNS="$TB_DIR/peer-runs" \
+		timeout 30 "${activate[@]}" "$RUN" \
+		--report "$TB_DIR/calls.report" "$PYTHON" "$CALLS" "$1"
+}
+
 # scenario NAME OFFLOADED[+HANDED] "LINES..." [at-once]: so many connections are
 # offloaded at the end, or handed over, if there is a service. Each process that
 # has one counts it.
@@ -35,8 +45,7 @@ scenario() {
 	local name=$1 want=$2
 	[[ " ${WHICH:-$name} " = *" $name "* ]] || return
 	: >"$TB_DIR/peer-runs"
-	run_server calls env PEER_RUNS="$TB_DIR/peer-runs" timeout 30 \
-		"$PYTHON" "$CALLS" "$name"
+	started "$name"
 	local pid=$BG_PID
 	wait_for 10 grep -q listening "$TB_DIR/calls"
 	check "$name: the peer's end [$STACK]" peers "$3" "${4:-in-turn}"
@@ -98,7 +107,11 @@ run_all() {
 	scenario sendfile 1 1
 	scenario exits 1 2
 	scenario prefork 8 "3 3 3 3 3 3 3 3" at-once
+	scenario reuseport 8 "2 2 2 2 2 2 2 2" at-once
 	scenario threads 1 200
+	scenario threads_accept 6 "3 3 3 3 3 3" at-once
+	scenario threads_many 1 any1000
+	scenario listen_fds 2 "2 2"
 }
 WHICH=$*
 

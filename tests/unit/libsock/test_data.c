@@ -385,6 +385,65 @@ static void test_kept_data_move_along_with_the_socket(void **state)
 	xts_epoll_ctx_destroy(ectx);
 }
 
+static void *reset_later(void *arg)
+{
+	usleep(20000);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	return NULL;
+}
+
+/* tcp_disconnect() */
+static void test_disconnected_it_can_be_connected_again(void **state)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
+	void *ectx = xts_epoll_ctx_create();
+	struct sockaddr_in in;
+	pthread_t thread;
+	int l = pair_listen(&in), fd;
+	char buf[8];
+
+	assert_int_equal(xts_epoll_ctl(ectx, EPOLL_CTL_ADD, s, &ev), 0);
+	fakesvc_reply(flow, "unread", 6, 0, XTS_F_EOF, 0);
+	assert_int_equal(pthread_create(&thread, NULL, reset_later, NULL), 0);
+	assert_int_equal(xts_connect(s, &none, sizeof(none)), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_int_equal(ev.events, EPOLLOUT | EPOLLHUP | EPOLLERR);
+	assert_recv_fails(ECONNRESET);
+	assert_recv_fails(ENOTCONN);
+	assert_int_equal(xts_send(s, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_int_equal(xts_connect(s, (void *)&in, sizeof(in)), 0);
+	fd = accept(l, NULL, NULL);
+	assert_int_equal(xts_send(s, "again", 5, 0), 5);
+	assert_int_equal(recv(fd, buf, sizeof(buf), 0), 5);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_int_equal(ev.events, EPOLLOUT);
+	xts_close(s);
+	xts_epoll_ctx_destroy(ectx);
+	close(fd);
+	close(l);
+}
+
+/* There is nothing that Linux would reset. */
+static void test_an_ended_one_is_closed_when_disconnected(void **state)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct xts_cmd cmd;
+
+	assert_int_equal(xts_shutdown(s, SHUT_WR), 0);
+	assert_true(fakesvc_command(flow, &cmd));
+	fakesvc_reply(flow, "unread", 6, 0, XTS_F_EOF, 0);
+	assert_int_equal(xts_connect(s, &none, sizeof(none)), 0);
+	assert_recv_fails(ENOTCONN);
+	assert_true(fakesvc_command(flow, &cmd));
+	assert_int_equal(cmd.flags, XTS_F_CLOSE);
+	assert_int_equal(cmd.credits, 6);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_CLOSED, 0);
+	assert_recv_fails(ENOTCONN);
+}
+
 static void test_close_that_crosses_a_reset_releases(void **state)
 {
 	struct xts_cmd cmd;
@@ -661,6 +720,8 @@ int main(void)
 			test_close_that_crosses_a_reset_releases, start_keeping,
 			stop),
 		T(data_not_kept_are_gone_with_the_reset),
+		T(disconnected_it_can_be_connected_again),
+		T(an_ended_one_is_closed_when_disconnected),
 		T(signal_interrupts_a_sleeping_call),
 		T(sleeper_is_odd_and_a_reply_wakes_it),
 		T(doorbell_rings_only_for_a_sleeping_core),
