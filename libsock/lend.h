@@ -32,6 +32,16 @@
 #define XLEND_TLS __thread __attribute__((tls_model("initial-exec")))
 extern XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
 
+/* The interposer's; NULL: there is none. The program's descriptors of s, or
+ * shadow, which it does not have, become copies of fd: Linux's socket in the
+ * place of an old one. A context's lock is held. */
+extern void (*xlend_replace)(int s, int shadow, int fd);
+/* FORKED, and the program uses it: 0: it is something else now; or -errno. No
+ * lock is held. */
+extern int (*xlend_claim)(int s);
+/* Another process has a descriptor of the same socket, an inherited one. */
+extern bool (*xlend_is_shared)(int s);
+
 /* Who serves a socket's data calls. */
 enum xlend_state {
 	XLEND_GONE,	 /* no socket of that number */
@@ -48,6 +58,8 @@ void xlend_init(void);
  * a moment ago. */
 int xlend_adopt(int fd, bool accepted, bool nonblock);
 enum xlend_state xlend_state(int s);
+/* Other processes may have it. */
+void xlend_inherited(int s);
 /* It stays with Linux, unless it was offered already; true: it does. */
 bool xlend_keep(int s, enum xts_reason reason);
 /* Its shadow is fd from now on: another descriptor of the same socket, or -1:
@@ -61,8 +73,16 @@ bool xlend_times_out(int s, bool sends);
 void xlend_set_error(int s, int err);
 /* All that was sent is in the service's hands, or deadline_ns has passed. */
 void xlend_flush(uint64_t deadline_ns);
-/* The polling context it is registered in, NULL: none. */
+/* The polling context it is registered in, NULL: none; it is so no more. */
 void *xlend_registered(int s);
+void xlend_unregister(int s);
+/* Its name, also in children of fork(); 0: none of that number. The number of
+ * such a name. */
+uint64_t xlend_cookie(int s);
+int xlend_number(uint64_t cookie);
+/* FORKED: the descriptor it has is Linux's from now on, or for now if others
+ * may have it, too. */
+void xlend_taken(int s);
 
 /* A context for xts_epoll_ctl(), xts_epoll_ctx_destroy(); NULL with errno. */
 void *xlend_epoll_borrow(int epfd);

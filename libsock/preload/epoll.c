@@ -8,8 +8,8 @@
  * collects what the context has, and the kernel's events without the
  * context's mark.
  *
- * A connection can be in one epoll. Put into a second one it stays with Linux,
- * or the call fails with EBUSY if it is offloaded.
+ * A connection can be in one epoll of ours. Put into a second one it stays with
+ * Linux, or goes back there; its first registration goes on in the kernel.
  *
  * Linux knows an epoll's entries by file and descriptor: a connection that was
  * registered by one of its descriptors is another entry by another one. Which
@@ -161,18 +161,6 @@ void ep_promise(int number)
 	promise(&eps[number]);
 }
 
-bool ep_readable(int epfd, int number)
-{
-	struct pollfd p = {.fd = epfd, .events = POLLIN};
-	struct ep *ep = &eps[number];
-	void *ctx = atomic_load(&ep->ctx);
-
-	if (!ctx)
-		return true;
-	/* What is left is Linux's. */
-	return xlend_epoll_has(ctx) || real.poll(&p, 1, 0) == 1;
-}
-
 /* Those inside others are not readable for nothing. */
 static void look_inside(void)
 {
@@ -187,6 +175,19 @@ static void look_inside(void)
 			xlend_epoll_has(ctx);
 		unref(&eps[i]);
 	}
+}
+
+bool ep_readable(int epfd, int number)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	void *ctx = atomic_load(&eps[number].ctx);
+
+	if (ctx && xlend_epoll_has(ctx))
+		return true;
+	if (atomic_load(&n_nested))
+		look_inside();
+	/* What is left is Linux's. */
+	return real.poll(&p, 1, 0) == 1;
 }
 
 void ep_child(void)
@@ -265,7 +266,9 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	struct ep *ep = ep_at(fd_word(epfd));
 
 	/* Linux says what is wrong with its arguments. */
-	if ((op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
+	    xlend_epoll_bad(op, ev) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
@@ -278,17 +281,26 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return xts_epoll_ctl(has, op, s, ev);
 }
 
-/* One epoll is inside another: it tells, from now on or from when it has a
- * context. */
-static void nest(int fd)
+/* With no context if it is new; NULL: no room. */
+static struct ep *ep_known(int epfd)
 {
 	struct ep *ep;
 
 	pthread_mutex_lock(&lock);
-	ep = ep_at(fd_word(fd));
+	ep = ep_at(fd_word(epfd));
 	if (!ep)
-		ep = ep_new(fd, NULL);
+		ep = ep_new(epfd, NULL);
 	pthread_mutex_unlock(&lock);
+	return ep;
+}
+
+/* One epoll is inside another: it tells, from now on or from when it has a
+ * context. The outer one is asked like one that has a context, too. */
+static void nest(int epfd, int fd)
+{
+	struct ep *ep = ep_known(fd);
+
+	ep_known(epfd);
 	if (!ep)
 		return;
 	if (!atomic_exchange(&ep->nested, true))
@@ -308,17 +320,32 @@ static bool is_epoll(int epfd, int fd)
 	return found;
 }
 
+/* A socket that has become Linux's, where libsock knows how it was registered:
+ * one that had reported once is not registered with the kernel. */
+static int kernels_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	struct ep *ep = ep_at(fd_word(epfd));
+	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
+	int s = fd_number_of(fd_word(fd));
+
+	if (ctx && xlend_registered(s) == ctx)
+		return xts_epoll_ctl(ctx, op, s, ev);
+	return real.epoll_ctl(epfd, op, fd, ev);
+}
+
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd), ret;
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	ret = real.epoll_ctl(epfd, op, fd, ev);
+	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL ?
+		      kernels_ctl(epfd, op, fd, ev) :
+		      real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))
-		nest(fd);
+		nest(epfd, fd);
 	return ret;
 }
 

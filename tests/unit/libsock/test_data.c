@@ -526,10 +526,111 @@ test_finding_nothing_does_not_yield_to_a_core_elsewhere(void **state)
 	on_all_cpus();
 }
 
+static void assert_recv_nothing_fails(int err)
+{
+	char c;
+
+	assert_int_equal(xts_recv(s, &c, 0, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, err);
+}
+
+static void test_recv_of_no_bytes_is_like_any_other(void **state)
+{
+	char c;
+
+	assert_recv_nothing_fails(EAGAIN);
+	fakesvc_reply(flow, "ab", 2, 0, 0, 0);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+	assert_int_equal(xts_recv(s, &c, 0, MSG_PEEK | MSG_WAITALL), 0);
+	assert_recv("ab", 0);
+	assert_recv_nothing_fails(EAGAIN);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_recv_nothing_fails(ECONNRESET);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+}
+
+static void test_recv_of_no_bytes_says_0_once_it_has_waited(void **state)
+{
+	struct timeval tv = {.tv_usec = 20000};
+	char c;
+
+	assert_int_equal(
+		xts_setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+	assert_int_equal(xts_recv(s, &c, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static ssize_t send_control(size_t cmsg_len, int level, int type)
+{
+	union {
+		struct cmsghdr cm;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.cm = {.cmsg_len = cmsg_len,
+			    .cmsg_level = level,
+			    .cmsg_type = type}};
+	struct iovec iov = {"x", 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control)};
+
+	return xts_sendmsg(s, &msg, MSG_NOSIGNAL);
+}
+
+static void test_control_messages_that_linux_does_not_take(void **state)
+{
+	size_t good = CMSG_LEN(sizeof(int));
+
+	assert_int_equal(send_control(0, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good + 100, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good, SOL_SOCKET, SO_TYPE), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good, SOL_SOCKET, SCM_RIGHTS), 1);
+	assert_int_equal(send_control(good, IPPROTO_IP, 99), 1);
+	xts_shutdown(s, SHUT_WR);
+	assert_int_equal(send_control(0, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EPIPE);
+}
+
+static void test_shutdown_of_what_is_over(void **state)
+{
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_int_equal(xts_shutdown(s, SHUT_WR), -1);
+	assert_int_equal(errno, ENOTCONN);
+}
+
+/* The other end of Linux's connection ends it as the wire's does. */
+static void test_shutdown_when_both_directions_have_ended(void **state)
+{
+	struct xts_cmd cmd;
+	int i, ret = 0;
+
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_EOF, 0);
+	assert_int_equal(xts_shutdown(s, SHUT_WR), 0);
+	assert_true(fakesvc_command(flow, &cmd));
+	assert_int_equal(xts_shutdown(s, SHUT_RD), 0);
+	shutdown(peer, SHUT_WR);
+	shutdown(xts_shadow_fd(s), SHUT_WR);
+	for (i = 0; i < 1000 && !ret; i++) {
+		usleep(1000);
+		ret = xts_shutdown(s, SHUT_RDWR);
+	}
+	assert_int_equal(ret, -1);
+	assert_int_equal(errno, ENOTCONN);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
 	const struct CMUnitTest tests[] = {
+		T(recv_of_no_bytes_is_like_any_other),
+		T(recv_of_no_bytes_says_0_once_it_has_waited),
+		T(control_messages_that_linux_does_not_take),
+		T(shutdown_of_what_is_over),
+		T(shutdown_when_both_directions_have_ended),
 		T(send_is_one_command_that_carries_credits),
 		T(everything_acknowledged_restarts_at_zero),
 		T(send_wraps_as_two_commands),
