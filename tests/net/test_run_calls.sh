@@ -74,6 +74,8 @@ run_all() {
 	scenario fork_first 0+2 3
 	scenario fork_late 0 3
 	scenario sandbox_new 0 3
+	scenario sandbox_takes 0+2 4
+	scenario sandbox_own 0+1 3
 	scenario exec_serves 1 3
 	scenario exec_used 1 4
 	scenario inetd_used 2 3
