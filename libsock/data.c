@@ -298,6 +298,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 
 	if (flags & MSG_ERRQUEUE)
 		return recvmsg(s->fd, msg, flags);
+	xsock_call(s);
 	c = xsock_route(s, deadline, &how);
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
@@ -517,6 +518,7 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	bool yield, left = false;
 	int how;
 
+	xsock_call(s);
 	c = xsock_route(s, deadline, &how);
 	if (!c)
 		return how > 0 ? send_kernel(s, msg, flags, how)
