@@ -24,7 +24,7 @@ PACKAGES = gcc make pkg-config libc6-dev linux-libc-dev clang-14 bpftool \
 # What Debian's programs are tested with, unmodified
 PACKAGES_APPS = redis-server redis-tools memcached nginx-light curl iperf3 \
 	haproxy mosquitto mosquitto-clients nodejs openssl postgresql wget \
-	wrk libmemcached-tools
+	wrk libmemcached-tools openssh-client openssh-server
 PACKAGES_LINT = clang-tidy-14 clang-format-14 cppcheck
 PACKAGES_FUZZ = clang-14 libclang-rt-14-dev llvm-14
 

@@ -286,6 +286,8 @@ void xctx_init_attached(struct xctx *c)
 	c->attach_no++;
 	c->detached = false;
 	c->empty_drains = 0;
+	atomic_store(&c->asked, 0);
+	atomic_store(&c->decided, 0);
 	if (c->n_sleepers || c->armed)
 		xctx_sleep_begin(c);
 	if (c->polling)
@@ -338,8 +340,11 @@ void xctx_detach(struct xctx *c)
 		xctx_end_flow(c, s, ECONNRESET);
 		xsvc_unkeep(s);
 		s->rx_avail = s->urg = 0;
-		if (xsock_phase(s) == XPHASE_ASKING)
+		s->ask = 0;
+		if (xsock_phase(s) == XPHASE_ASKING) {
 			xsock_set_phase(s, XPHASE_OFFLOADED);
+			xepoll_to_user(c, s);
+		}
 	}
 	xctx_wake(c);
 	if (!c->n_waiters)

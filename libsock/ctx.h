@@ -58,6 +58,8 @@ struct xctx {
 	uint32_t n_sleepers;	   /* threads asleep */
 	uint32_t n_waiters;	   /* threads spinning or asleep */
 	uint32_t n_socks;	   /* on socks */
+	_Atomic uint32_t asked;	   /* the last request for an offload */
+	_Atomic uint32_t decided;  /* answers; changed with the lock, both */
 	uint32_t empty_drains;	   /* in a row */
 	int event_fd;
 	bool armed;    /* polling: app_sleep is odd for xts_epoll_fd() */
@@ -175,13 +177,46 @@ bool xleave_reply(struct xctx *c, struct xsock *s, const struct xts_reply *r);
 /* LEAVING, and the session is lost; false: so is the connection. */
 bool xleave_lost(struct xctx *c, struct xsock *s);
 
+/* ask.c. Lock of s->ctx held, all but the last two: */
+/* s->ask: the number of the request that will be sent; that was sent; that was
+ * answered. */
+void xask_begin(struct xctx *c, struct xsock *s);
+void xask_sent(struct xctx *c, const struct xsock *s);
+void xask_decided(struct xctx *c, struct xsock *s);
+/* true: ASKING, and until xask_leave() the kernel socket may be used, by calls
+ * that don't wait. The lock stays held. */
+bool xask_enter(struct xctx *c, const struct xsock *s);
+void xask_leave(struct xctx *c);
+/* ASKING: what poll() says of the kernel socket; -1: it is being taken. */
+int xask_events(struct xctx *c, const struct xsock *s, uint32_t events);
+/* As xctx_wait(), where the service may need our CPU. */
+int xask_wait(struct xctx *c, uint64_t deadline_ns);
+/* What the service has begun with is decided, or deadline_ns has passed (0: it
+ * was waited for long enough). */
+void xask_settle(struct xctx *c, uint64_t deadline_ns);
+/* Until when calls that may not wait do wait. */
+uint64_t xask_patience(void);
+/* Linux may be given len bytes to send. */
+bool xask_sends(const struct xsock *s, size_t len);
+/* Is there anything to settle? No lock needed. */
+static inline bool xask_pending(const struct xctx *c)
+{
+	return atomic_load_explicit(&c->asked, memory_order_relaxed) !=
+	       atomic_load_explicit(&c->decided, memory_order_relaxed);
+}
+
 /* epoll.c. Lock of s->ctx held, all: */
+void xepoll_asked(struct xctx *c, struct xsock *s);
 void xepoll_to_user(struct xctx *c, struct xsock *s);
 void xepoll_to_kernel(struct xctx *c, struct xsock *s);
 /* No lock held: */
 void xepoll_connecting(struct xsock *s);
 void xepoll_settle(struct xsock *s);
 void xepoll_forget(struct xsock *s);
+/* A registration in the kernel's epoll before the shadow, which lives on, is
+ * replaced (lock of any context held); and after that. */
+void xepoll_withdraw(struct xsock *s);
+void xepoll_renew(struct xsock *s);
 /* The kernel's registration goes over to another descriptor. */
 void xepoll_reshadow(struct xsock *s, int fd);
 
@@ -291,8 +326,14 @@ static inline uint32_t xsock_events(struct xsock *s)
 		ev |= EPOLLPRI;
 	if (s->so_error)
 		ev |= EPOLLERR;
+	if (__builtin_expect(s->unconnected, 0))
+		ev &= ~(uint32_t)(EPOLLIN | EPOLLRDNORM | EPOLLRDHUP);
 	return ev;
 }
+
+/* For xepoll_event(): the connection's state changed. As Linux does, that wakes
+ * whoever waits for anything. */
+#define XEPOLL_STATE UINT32_MAX
 
 /* epoll.c's part of a reply; lock held */
 static inline void xepoll_event(struct xctx *c, struct xsock *s,

@@ -100,7 +100,7 @@ static int wait_more(struct xsock *s, struct xctx **c, uint64_t deadline)
 	pthread_mutex_unlock(&(*c)->lock);
 	*c = NULL;
 	if (atomic_load_explicit(&s->gen, memory_order_relaxed) == gen)
-		*c = xsock_route(s, deadline, &how);
+		*c = xsock_route(s, deadline, false, &how);
 	else
 		how = -EBADF;
 	assert(*c || how != 0);
@@ -193,6 +193,8 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 			err = -xsock_take_error(s);
 			break;
 		}
+		if (s->unconnected)
+			err = -ENOTCONN;
 		if (s->gone || s->shut_rd || err)
 			break;
 		err = wait_more(s, cp, deadline);
@@ -209,30 +211,55 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 	return done ? (ssize_t)done : err;
 }
 
+/* What has come to an end in the kernel needs no service. */
+static void kernel_done(struct xsock *s, int how, size_t len, ssize_t n)
+{
+	xsock_kernel_done(s, how);
+	if (how == XROUTE_FIRST && (n > 0 || !len || errno == EAGAIN))
+		xsock_offer(s);
+}
+
 static ssize_t recv_kernel(struct xsock *s, struct msghdr *msg, int flags,
 			   size_t len, int how)
 {
-	ssize_t n = recvmsg(s->fd, msg, flags);
+	bool brief = how == XROUTE_FIRST || how == XROUTE_ASKING;
+	ssize_t n = recvmsg(s->fd, msg, flags | (brief ? MSG_DONTWAIT : 0));
 
 	/* Linux does not tell of a byte that was taken so. */
 	if (flags & MSG_OOB)
 		atomic_store(&s->tuned, true);
-	if (how == XROUTE_COUNTED) {
-		if (n < 0 ? errno == EAGAIN : (size_t)n < len)
-			xsock_drained(s);
-		xsock_kernel_done(s, how);
-	}
+	if (how == XROUTE_COUNTED &&
+	    (n < 0 ? errno == EAGAIN : (size_t)n < len))
+		xsock_drained(s);
+	kernel_done(s, how, len, n);
 	return n;
 }
 
-static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
-			   int how)
+static ssize_t broken(int err, int flags)
 {
-	ssize_t n = sendmsg(s->fd, msg, flags);
+	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
+		raise(SIGPIPE);
+	return err;
+}
 
-	if (flags & MSG_OOB)
-		atomic_store(&s->oob_sent, true);
-	xsock_kernel_done(s, how);
+static ssize_t send_kernel(struct xsock *s, const struct msghdr *msg, int flags,
+			   size_t len, int how)
+{
+	bool brief = how == XROUTE_FIRST || how == XROUTE_ASKING;
+	ssize_t n;
+
+	if (!brief) {
+		n = sendmsg(s->fd, msg, flags);
+		if (flags & MSG_OOB)
+			atomic_store(&s->oob_sent, true);
+		xsock_kernel_done(s, how);
+		return n;
+	}
+	/* No handler must run before the lock is free. */
+	n = sendmsg(s->fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+	kernel_done(s, how, len, n);
+	if (n < 0)
+		errno = (int)-broken(-errno, flags);
 	return n;
 }
 
@@ -299,7 +326,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	if (flags & MSG_ERRQUEUE)
 		return recvmsg(s->fd, msg, flags);
 	xsock_call(s);
-	c = xsock_route(s, deadline, &how);
+	c = xsock_route(s, deadline, !deadline && !(flags & MSG_OOB), &how);
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
@@ -404,13 +431,6 @@ static bool is_broken(const struct xsock *s)
 	return s->so_error || s->gone || s->shut_wr;
 }
 
-static ssize_t broken(int err, int flags)
-{
-	if (err == -EPIPE && !(flags & MSG_NOSIGNAL))
-		raise(SIGPIPE);
-	return err;
-}
-
 /* Up to len bytes into the free room. */
 static size_t put(struct xsock *s, struct cursor *from, size_t len)
 {
@@ -509,6 +529,15 @@ static bool control_ok(const struct msghdr *msg)
 	return true;
 }
 
+/* Not more than the service will take over. */
+static bool is_brief(const struct xsock *s, size_t len)
+{
+	uint32_t phase = xsock_phase(s);
+
+	return (phase == XPHASE_NEW || phase == XPHASE_ASKING) &&
+	       xask_sends(s, len);
+}
+
 static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 {
 	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
@@ -519,9 +548,11 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	int how;
 
 	xsock_call(s);
-	c = xsock_route(s, deadline, &how);
+	c = xsock_route(s, deadline,
+			!deadline && !(flags & MSG_OOB) && is_brief(s, len),
+			&how);
 	if (!c)
-		return how > 0 ? send_kernel(s, msg, flags, how)
+		return how > 0 ? send_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
 	/* What is wrong with the connection comes first. */
 	if (msg->msg_controllen && !is_broken(s) && !control_ok(msg))

@@ -86,6 +86,28 @@ static int watch_ctl(struct xctx *c, struct xsock *s, int op)
 	return epoll_ctl(c->epfd, op, s->fd, &ev) ? -errno : 0;
 }
 
+/* ASKING: its readiness is found out by looking at the kernel socket. */
+static bool is_looked_at(const struct xsock *s)
+{
+	return s->ask && s->lent && xsock_phase(s) == XPHASE_ASKING;
+}
+
+/* The kernel tells of it as before until the service has decided. Not of a
+ * one-shot: nobody would know whether it had fired. */
+static bool kernel_tells(const struct xsock *s)
+{
+	return is_looked_at(s) && !(s->ep_flags & EPOLLONESHOT);
+}
+
+/* For good, or until it is offered again, or has been taken. */
+static bool is_kernels(const struct xsock *s)
+{
+	uint32_t phase = xsock_phase(s);
+
+	return phase == XPHASE_KERNEL || phase == XPHASE_FORKED ||
+	       (phase == XPHASE_NEW && xsock_waits(s)) || kernel_tells(s);
+}
+
 /* Takes s out of where it is registered, and puts it where it should be. */
 static int place(struct xctx *c, struct xsock *s, enum xwhere where)
 {
@@ -108,6 +130,8 @@ static int place(struct xctx *c, struct xsock *s, enum xwhere where)
 		err = watch_ctl(c, s, EPOLL_CTL_ADD);
 	else if (where == XWHERE_USER && xsock_phase(s) == XPHASE_OFFLOADED)
 		xepoll_event(c, s, xsock_events(s));
+	else if (where == XWHERE_USER && is_looked_at(s))
+		xepoll_event(c, s, UINT32_MAX);
 	if (where == XWHERE_KERNEL || where == XWHERE_WATCH)
 		atomic_fetch_add(&c->n_kernel, 1);
 	return err;
@@ -117,7 +141,16 @@ void xepoll_to_user(struct xctx *c, struct xsock *s)
 {
 	if (atomic_load(&s->ep_ctx) == c)
 		place(c, s, XWHERE_USER);
+}
+
+void xepoll_asked(struct xctx *c, struct xsock *s)
+{
 	s->ep_armed = false;
+	if (kernel_tells(s))
+		return;
+	xepoll_to_user(c, s);
+	if (s->listed)
+		xctx_wake(c);
 }
 
 /* A one-shot that has fired waits here until it is renewed: the kernel would
@@ -157,15 +190,6 @@ void xepoll_connecting(struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* For good, or until it is offered again. */
-static bool is_kernels(const struct xsock *s)
-{
-	uint32_t phase = xsock_phase(s);
-
-	return phase == XPHASE_KERNEL ||
-	       (phase == XPHASE_NEW && xsock_waits(s));
-}
-
 void xepoll_settle(struct xsock *s)
 {
 	struct xctx *c = lock_registered(s);
@@ -177,6 +201,31 @@ void xepoll_settle(struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* The program may change it meanwhile: then there is nothing to take out. */
+void xepoll_withdraw(struct xsock *s)
+{
+	struct xctx *c = atomic_load(&s->ep_ctx);
+
+	if (c && s->ep_where == XWHERE_KERNEL)
+		epoll_ctl(c->kern_epfd, EPOLL_CTL_DEL, s->fd, NULL);
+}
+
+/* Whoever is at it has had the event of a one-shot, and will renew it. */
+void xepoll_renew(struct xsock *s)
+{
+	struct xctx *c = lock_registered(s);
+
+	if (!c)
+		return;
+	if (s->ep_where == XWHERE_KERNEL) {
+		atomic_fetch_sub(&c->n_kernel, 1);
+		s->ep_where = XWHERE_USER;
+		if (!(s->ep_flags & EPOLLONESHOT))
+			place(c, s, XWHERE_KERNEL);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 void xepoll_reshadow(struct xsock *s, int fd)
 {
 	struct xctx *c = lock_registered(s);
@@ -185,7 +234,11 @@ void xepoll_reshadow(struct xsock *s, int fd)
 	if (!c)
 		return;
 	where = s->ep_where;
-	if (where == XWHERE_KERNEL) {
+	if (where == XWHERE_KERNEL && xsock_phase(s) == XPHASE_KERNEL) {
+		/* For good, as Linux has it: nobody needs to change it. */
+		atomic_store(&s->ep_ctx, NULL);
+		s->ep_where = XWHERE_NONE;
+	} else if (where == XWHERE_KERNEL) {
 		place(c, s, XWHERE_NONE);
 		s->fd = fd;
 		if (fd >= 0)
@@ -408,8 +461,13 @@ static int change(struct xctx *c, struct xsock *s, int op,
 			err = place(c, s, XWHERE_KERNEL);
 		else if (offer_armed(c, s))
 			err = 0;
+		else if (s->ep_where == XWHERE_KERNEL && is_looked_at(s) &&
+			 !kernel_tells(s))
+			err = place(c, s, XWHERE_USER);
 		else if (s->ep_where == XWHERE_KERNEL)
 			err = kern_ctl(c, s, EPOLL_CTL_MOD);
+		else if (is_looked_at(s))
+			xepoll_event(c, s, UINT32_MAX);
 		else if (xsock_phase(s) == XPHASE_OFFLOADED)
 			xepoll_event(c, s, xsock_events(s));
 		if (s->listed)
@@ -472,6 +530,16 @@ bool xlend_epoll_bad(int op, const struct epoll_event *ev)
 
 /* ---- collecting --------------------------------------------------------- */
 
+static uint32_t state_of(struct xctx *c, struct xsock *s)
+{
+	int events;
+
+	if (__builtin_expect(!s->ask, 1))
+		return xsock_events(s);
+	events = xask_events(c, s, s->ep_events);
+	return events < 0 ? 0 : (uint32_t)events;
+}
+
 /* Lock held. */
 static int collect(struct xctx *c, struct epoll_event *evs, int max)
 {
@@ -482,7 +550,7 @@ static int collect(struct xctx *c, struct epoll_event *evs, int max)
 	for (; left && n < max; left--) {
 		s = TAILQ_FIRST(&c->ready);
 		TAILQ_REMOVE(&c->ready, s, ready_link);
-		mask = xsock_events(s) & s->ep_events;
+		mask = state_of(c, s) & s->ep_events;
 		if (mask) {
 			evs[n].events = mask;
 			evs[n++].data = s->ep_data;
@@ -795,17 +863,21 @@ static int poll_briefly(struct xctx *c, struct epoll_event *evs, int max)
 }
 
 /* The descriptor's promise, where n events are returned or none (-errno): it is
- * readable while there are more, and told of the next one. Another thread that
- * sleeps here takes what this one had no room for. */
+ * readable while there are more (where it is not known whose epoll asks: may be
+ * more), and told of the next one. Another thread that sleeps here takes what
+ * this one had no room for. */
 static int leave_wait(struct xctx *c, struct epoll_event *evs, int max, int n)
 {
+	bool more;
+
 	if (!c->fd_used && !c->borrowed)
 		return n;
 	pthread_mutex_lock(&c->lock);
-	if (n <= 0 && c->fd_used && !c->n_sleepers)
+	if ((n <= 0 || (c->borrowed && !c->n_ready)) && c->fd_used &&
+	    !c->n_sleepers)
 		n += arm(c, evs, n ? 0 : max);
-	if (!c->signalled &&
-	    (c->fd_used ? n > 0 || c->n_ready : c->n_sleepers && c->n_ready))
+	more = c->n_ready || (n > 0 && !c->borrowed);
+	if (!c->signalled && (c->fd_used ? more : c->n_sleepers && c->n_ready))
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
 	return n;
@@ -971,6 +1043,12 @@ int xlend_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 	int n;
 
 	xctx_thread_polls(c);
+	if (xask_pending(c)) {
+		pthread_mutex_lock(&c->lock);
+		xctx_drain(c);
+		xask_settle(c, deadline);
+		pthread_mutex_unlock(&c->lock);
+	}
 	if (!deadline) {
 		n = poll_now(c, events, maxevents, mask);
 	} else {
@@ -998,23 +1076,38 @@ static void prune(struct xctx *c)
 	}
 }
 
-bool xlend_epoll_has(void *ectx)
+/* Lock held: nothing is ready; we are told of what comes. */
+static void rearm(struct xctx *c)
 {
 	struct epoll_event in[LOOK_EVENTS];
-	struct xctx *c = ectx;
-	bool has;
 
+	pthread_mutex_unlock(&c->lock);
 	judge(c, in, epoll_wait(c->epfd, in, LOOK_EVENTS, 0), NULL, 0);
 	pthread_mutex_lock(&c->lock);
 	/* Where a thread sleeps, it may have been about to see that edge. */
-	c->fd_used = true;
 	c->signalled = false;
 	c->armed = true;
 	xctx_sleep_begin(c);
 	xctx_drain(c);
 	prune(c);
+	if (!xctx_flush(c))
+		xctx_wake(c);
+}
+
+bool xlend_epoll_has(void *ectx)
+{
+	struct xctx *c = ectx;
+	bool has;
+
+	pthread_mutex_lock(&c->lock);
+	c->fd_used = true;
+	xctx_drain(c);
+	prune(c);
+	if (!c->n_ready)
+		rearm(c);
 	has = c->n_ready;
-	if (!xctx_flush(c) || has)
+	/* Each time would be an edge for who has it in an epoll. */
+	if (has && !c->signalled)
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);
 	return has;

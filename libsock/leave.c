@@ -15,9 +15,10 @@
  *
  * What Linux was never told is told now: shutdown(SHUT_RD).
  *
- * A child of fork() that kept its copy of the shadow (xsock_child_keeps) shows
- * that to the service: the process that has the flow is asked to leave, and
- * both get the kernel socket.
+ * A child of fork() that kept its copy of the shadow (xsock_child_keeps, lent
+ * sockets) shows that to the service: the process that has the flow is asked to
+ * leave, and both get the kernel socket. The kernel's epoll forgets the copy
+ * before: it lives on in the other process.
  *
  * State: phase, leaving, leave_err, foreign of the socket, under the lock of
  * its context.
@@ -67,14 +68,26 @@ void xleave_told(struct xctx *c, struct xsock *s)
 	xsvc_handover(c, s);
 }
 
-/* fd takes the place of the shadow. */
-static void adopt(struct xctx *c, struct xsock *s, int fd)
+static void replace(struct xsock *s, int fd)
 {
-	int flags = fcntl(s->fd, F_GETFD), rc;
+	int flags, rc;
 
+	if (s->foreign)
+		xepoll_withdraw(s);
+	if (s->lent && xlend_replace) {
+		xlend_replace((int)s->index + XSOCK_FIRST, s->fd, fd);
+		return;
+	}
+	flags = fcntl(s->fd, F_GETFD);
 	do
 		rc = dup3(fd, s->fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
 	while (rc < 0 && (errno == EBUSY || errno == EINTR));
+}
+
+/* fd takes the place of the shadow. */
+static void adopt(struct xctx *c, struct xsock *s, int fd)
+{
+	replace(s, fd);
 	close(fd);
 	if (s->shut_rd)
 		shutdown(s->fd, SHUT_RD);
@@ -163,6 +176,8 @@ static int claim(struct xsock *s)
 	pthread_mutex_lock(&c->lock);
 	err = await(c, s);
 	pthread_mutex_unlock(&c->lock);
+	if (!err)
+		xepoll_renew(s);
 	return err;
 }
 

@@ -14,6 +14,9 @@
 
 XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
 uint32_t xlend_patience;
+void (*xlend_replace)(int s, int shadow, int fd);
+int (*xlend_claim)(int s);
+bool (*xlend_is_shared)(int s);
 
 void xlend_init(void)
 {
@@ -49,6 +52,7 @@ enum xlend_state xlend_state(int s)
 		return XLEND_KERNEL;
 	case XPHASE_ASKING:
 	case XPHASE_MOVING:
+	case XPHASE_LEAVING:
 		return XLEND_ASKING;
 	case XPHASE_OFFLOADED:
 		return XLEND_OFFLOADED;
@@ -56,6 +60,14 @@ enum xlend_state xlend_state(int s)
 		return XLEND_FORKED;
 	}
 	return XLEND_GONE;
+}
+
+void xlend_inherited(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		sock->inherited = true;
 }
 
 bool xlend_keep(int s, enum xts_reason reason)
@@ -87,11 +99,62 @@ void xlend_await(int s, uint64_t deadline_ns)
 		xsock_await(sock, deadline_ns);
 }
 
+void xlend_connects(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xsock_reconnects(sock);
+}
+
+void xlend_disconnected(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xsock_disconnected(sock);
+}
+
 void *xlend_registered(int s)
 {
 	struct xsock *sock = xsock_get(s);
 
 	return sock ? atomic_load(&sock->ep_ctx) : NULL;
+}
+
+void xlend_unregister(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	if (sock)
+		xepoll_forget(sock);
+}
+
+uint64_t xlend_cookie(int s)
+{
+	struct xsock *sock = xsock_get(s);
+
+	return sock ? xsock_cookie(sock) : 0;
+}
+
+int xlend_number(uint64_t cookie)
+{
+	return (int)(uint32_t)cookie + XSOCK_FIRST;
+}
+
+void xlend_taken(int s)
+{
+	struct xsock *sock = xsock_get(s);
+	uint32_t phase = XPHASE_FORKED;
+
+	if (!sock || xsock_phase(sock) != phase)
+		return;
+	if (sock->inherited) {
+		xsock_declined(sock, XTS_REASON_SHARED);
+		return;
+	}
+	atomic_store(&sock->reason, XTS_REASON_HANDED_OVER);
+	atomic_compare_exchange_strong(&sock->phase, &phase, XPHASE_KERNEL);
 }
 
 bool xlend_times_out(int s, bool sends)

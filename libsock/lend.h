@@ -35,6 +35,15 @@ extern XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
 
 /* Of sockets that are adopted from now on */
 extern uint32_t xlend_patience;
+/* The interposer's; NULL: there is none. The program's descriptors of s, or
+ * shadow, which it does not have, become copies of fd: Linux's socket in the
+ * place of an old one. A context's lock is held. */
+extern void (*xlend_replace)(int s, int shadow, int fd);
+/* FORKED, and the program uses it: 0: it is something else now; or -errno. No
+ * lock is held. */
+extern int (*xlend_claim)(int s);
+/* Another process has a descriptor of the same socket, an inherited one. */
+extern bool (*xlend_is_shared)(int s);
 
 /* Who serves a socket's data calls. */
 enum xlend_state {
@@ -52,11 +61,17 @@ void xlend_init(void);
  * a moment ago. */
 int xlend_adopt(int fd, bool accepted, bool nonblock);
 enum xlend_state xlend_state(int s);
+/* Other processes may have it. */
+void xlend_inherited(int s);
 /* It stays with Linux, unless it was offered already; true: it does. */
 bool xlend_keep(int s, enum xts_reason reason);
 /* Its shadow is fd from now on: another descriptor of the same socket, or -1:
  * nobody knows what became of it. */
 void xlend_reshadow(int s, int fd);
+/* connect(2) is about to be called on its descriptor, whose owner is settled
+ * then; it was, with AF_UNSPEC. */
+void xlend_connects(int s);
+void xlend_disconnected(int s);
 /* Waits for the service's decision, until deadline_ns at most. */
 void xlend_await(int s, uint64_t deadline_ns);
 /* SO_RCVTIMEO, SO_SNDTIMEO of an offloaded socket is set. */
@@ -65,8 +80,16 @@ bool xlend_times_out(int s, bool sends);
 void xlend_set_error(int s, int err);
 /* All that was sent is in the service's hands, or deadline_ns has passed. */
 void xlend_flush(uint64_t deadline_ns);
-/* The polling context it is registered in, NULL: none. */
+/* The polling context it is registered in, NULL: none; it is so no more. */
 void *xlend_registered(int s);
+void xlend_unregister(int s);
+/* Its name, also in children of fork(); 0: none of that number. The number of
+ * such a name. */
+uint64_t xlend_cookie(int s);
+int xlend_number(uint64_t cookie);
+/* FORKED: the descriptor it has is Linux's from now on, or for now if others
+ * may have it, too. */
+void xlend_taken(int s);
 
 /* A context for xts_epoll_ctl(), xts_epoll_ctx_destroy(); NULL with errno. */
 void *xlend_epoll_borrow(int epfd);

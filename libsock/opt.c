@@ -61,7 +61,8 @@ static int shadow_ioctl(struct xsock *s, unsigned long request, void *arg)
 	return rc;
 }
 
-/* OFFLOADED: its context, locked. The decision is not waited for. */
+/* OFFLOADED: its context, locked. The decision is not waited for, unless the
+ * service has begun to take it. */
 static struct xctx *lock_offloaded(struct xsock *s)
 {
 	struct xctx *c;
@@ -70,6 +71,8 @@ static struct xctx *lock_offloaded(struct xsock *s)
 	if (!c)
 		return NULL;
 	xctx_drain(c);
+	if (xsock_phase(s) == XPHASE_ASKING && s->ask)
+		xask_settle(c, 0);
 	if (atomic_load(&s->ctx) == c && (xsock_phase(s) == XPHASE_OFFLOADED ||
 					  xsock_phase(s) == XPHASE_MOVING ||
 					  xsock_phase(s) == XPHASE_LEAVING))
@@ -366,7 +369,8 @@ int xts_setsockopt(int s, int level, int name, const void *val, socklen_t len)
 	}
 	if (shadow_set(sock, level, name, val, len))
 		return -1;
-	if (len >= sizeof(v))
+	/* Some options take NULL. */
+	if (len >= sizeof(v) && val)
 		memcpy(&v, val, sizeof(v));
 	if (level == SOL_SOCKET && name == SO_RCVTIMEO &&
 	    len >= sizeof(struct timeval))

@@ -10,6 +10,9 @@
  * epoll of a sleeper, which tells of the service's replies and of our own
  * changes.
  *
+ * While the service decides about a socket, Linux's is looked at until the
+ * service takes it; that is not slept on.
+ *
  * While it sleeps, Linux's sockets of ours count as used by a call in the
  * kernel, so that no other thread offers them meanwhile.
  *
@@ -25,6 +28,8 @@
 #define ON_STACK 64u
 #define SLICE_NS 20000u	      /* between looks at the kernel */
 #define LEFT_OUT_NS 10000000u /* the same, asleep: see take_kernel() */
+/* The same in sleep, where Linux still has a socket that was offered */
+#define ASKING_NS 5000000u
 #define FOR_EVER_NS (UINT64_MAX / 2)
 #define ALWAYS (POLLERR | POLLHUP | POLLNVAL)
 
@@ -37,8 +42,10 @@ struct set {
 	nfds_t n;
 	bool select;	       /* it is select()'s */
 	bool left_out;	       /* of the kernel's poll, for what it says */
+	uint64_t deadline;     /* 0: don't wait */
 	struct pollfd *kernel; /* n for the kernel's poll, then the sleepers' */
 	nfds_t n_ours;	       /* not left to the kernel */
+	bool asking;	       /* of these, one that the kernel still has */
 	struct xctx *ctx[XTS_MAX_CTX];
 	struct xsleeper *sleeper[XTS_MAX_CTX];
 	uint32_t n_ctx;
@@ -67,6 +74,25 @@ static short wanted(const struct set *p, nfds_t i)
 		       (asked & POLLPRI ? XLEND_EX_SET : 0));
 }
 
+/* As the kernel has it; if that has just been taken from it, the decision is
+ * waited for. The phase. */
+static uint32_t look_asking(struct set *p, struct xctx *c,
+			    const struct xsock *s, struct pollfd *f)
+{
+	int got = -1;
+
+	if (!s->ask)
+		return XPHASE_ASKING;
+	p->asking = true;
+	got = xask_events(c, s, (uint16_t)f->events);
+	if (got < 0) {
+		xask_settle(c, p->deadline);
+		got = xask_events(c, s, (uint16_t)f->events);
+	}
+	f->revents = (short)(got < 0 ? 0 : got);
+	return xsock_phase(s);
+}
+
 /* One of ours: true if it is not the kernel's. */
 static bool look_at(struct set *p, nfds_t i)
 {
@@ -79,9 +105,11 @@ static bool look_at(struct set *p, nfds_t i)
 		return false;
 	xctx_drain(c);
 	phase = xsock_phase(s);
+	if (phase == XPHASE_ASKING)
+		phase = look_asking(p, c, s, f);
 	if (atomic_load(&s->ctx) == c && phase == XPHASE_OFFLOADED)
 		f->revents = (short)(xsock_events(s) & (uint16_t)wanted(p, i));
-	else if (phase != XPHASE_ASKING && phase != XPHASE_MOVING)
+	else if (!xphase_passes(phase))
 		goto kernels; /* declined just now */
 	pthread_mutex_unlock(&c->lock);
 	note_ctx(p, c);
@@ -99,6 +127,7 @@ static int look_ours(struct set *p)
 
 	p->n_ours = p->n_ctx = 0;
 	p->left_out = false;
+	p->asking = false;
 	for (i = 0; i < p->n; i++) {
 		p->kernel[i] = p->fds[i];
 		p->kernel[i].revents = p->fds[i].revents = 0;
@@ -170,9 +199,9 @@ static void spin_slice(struct set *p, uint64_t end)
 	}
 }
 
-static int spin(struct set *p, uint64_t deadline)
+static int spin(struct set *p)
 {
-	uint64_t now = xclock_ns(), end = deadline;
+	uint64_t now = xclock_ns(), end = p->deadline;
 	int n = 0;
 
 	if (xctx_spin_ns() < UINT64_MAX - now && now + xctx_spin_ns() < end)
@@ -278,9 +307,10 @@ static bool changed(const struct set *p)
 	return yes;
 }
 
-static int sleep_once(struct set *p, uint64_t deadline, const sigset_t *mask)
+static int sleep_once(struct set *p, const sigset_t *mask)
 {
-	uint64_t now = xclock_ns(), left = deadline > now ? deadline - now : 0;
+	uint64_t now = xclock_ns(),
+		 left = p->deadline > now ? p->deadline - now : 0;
 	struct timespec ts;
 	int k = 0, err = 0;
 	nfds_t entered = 0;
@@ -288,6 +318,8 @@ static int sleep_once(struct set *p, uint64_t deadline, const sigset_t *mask)
 
 	if (p->left_out && left > LEFT_OUT_NS)
 		left = LEFT_OUT_NS;
+	if (p->asking && left > ASKING_NS)
+		left = ASKING_NS;
 	ts = (struct timespec){.tv_sec = (time_t)(left / 1000000000u),
 			       .tv_nsec = (long)(left % 1000000000u)};
 	if (lie_down(p, &down) && enter_kernel(p, &entered) && !changed(p)) {
@@ -300,15 +332,15 @@ static int sleep_once(struct set *p, uint64_t deadline, const sigset_t *mask)
 	return err;
 }
 
-static int wait_set(struct set *p, uint64_t deadline, const sigset_t *mask)
+static int wait_set(struct set *p, const sigset_t *mask)
 {
 	int n = look(p, NULL), err = 0;
 
-	while (!n && !err && xclock_ns() < deadline) {
-		n = spin(p, deadline);
+	while (!n && !err && xclock_ns() < p->deadline) {
+		n = spin(p);
 		if (n)
 			break;
-		err = xsignal_came() ? -EINTR : sleep_once(p, deadline, mask);
+		err = xsignal_came() ? -EINTR : sleep_once(p, mask);
 		n = look(p, NULL);
 	}
 	return n ? n : err;
@@ -322,6 +354,7 @@ int xlend_poll(struct pollfd *fds, const int *xs, nfds_t n, uint64_t deadline,
 			.xs = xs,
 			.n = n,
 			.select = select,
+			.deadline = deadline,
 			.kernel = stack};
 	int ret;
 
@@ -329,7 +362,7 @@ int xlend_poll(struct pollfd *fds, const int *xs, nfds_t n, uint64_t deadline,
 		p.kernel = malloc((n + XTS_MAX_CTX) * sizeof(*p.kernel));
 	if (!p.kernel)
 		return xts_result(-ENOMEM);
-	ret = deadline ? wait_set(&p, deadline, mask) : look(&p, mask);
+	ret = deadline ? wait_set(&p, mask) : look(&p, mask);
 	if (p.kernel != stack)
 		free(p.kernel);
 	return xts_result(ret);

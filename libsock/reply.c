@@ -49,9 +49,7 @@ void xctx_end_flow(struct xctx *c, struct xsock *s, int err)
 		s->rx_avail = s->urg = 0;
 	/* The program knows the end of both directions. */
 	if (!ended)
-		xepoll_event(c, s,
-			     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP |
-				     EPOLLRDHUP);
+		xepoll_event(c, s, XEPOLL_STATE);
 }
 
 /* Data, credits, end of stream. false: nonsense. */
@@ -86,7 +84,7 @@ static inline bool reply_recv(struct xctx *c, struct xsock *s,
 		s->asked = false;
 	if (r->flags & XTS_F_EOF) {
 		s->eof = true;
-		events |= EPOLLIN | EPOLLRDHUP | (s->shut_wr ? EPOLLHUP : 0);
+		events = XEPOLL_STATE;
 	}
 	if (events)
 		xepoll_event(c, s, events);
@@ -111,6 +109,7 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 	s->flow = r->flow;
 	s->flow_gen = r->flow_gen;
 	s->core = r->core;
+	xask_decided(c, s);
 	/* Closed while the service was deciding. */
 	if (xsock_phase(s) == XPHASE_CLOSING) {
 		xctx_flush_sock(c, s);
@@ -118,8 +117,11 @@ static bool reply_offloaded(struct xctx *c, struct xsock *s,
 	}
 	atomic_store(&s->reason, XTS_REASON_NONE);
 	xsock_set_phase(s, XPHASE_OFFLOADED);
+	if (!reply_recv(c, s, r))
+		return false;
 	xepoll_event(c, s, EPOLLOUT);
-	return reply_recv(c, s, r);
+	xepoll_to_user(c, s);
+	return true;
 }
 
 static bool size_ok(uint32_t size)
@@ -162,6 +164,7 @@ static bool reply_grown(struct xctx *c, struct xsock *s,
 static bool reply_declined(struct xctx *c, struct xsock *s,
 			   const struct xts_reply *r)
 {
+	xask_decided(c, s);
 	if (xsock_phase(s) == XPHASE_CLOSING) {
 		xctx_close_answered(c, s);
 		return true;
@@ -243,8 +246,11 @@ reply_cold(struct xctx *c, struct xsock *s, const struct xts_reply *r)
 		s->leave_later = phase == XPHASE_MOVING;
 	if (r->flags & (XTS_F_RESET | XTS_F_CLOSED))
 		xctx_end_flow(c, s, r->err ? (int)r->err : ECONNRESET);
-	if (phase == XPHASE_ASKING)
+	if (phase == XPHASE_ASKING) {
+		xask_decided(c, s);
 		xsock_set_phase(s, XPHASE_OFFLOADED);
+		xepoll_to_user(c, s);
+	}
 	return true;
 }
 

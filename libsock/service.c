@@ -416,6 +416,7 @@ static enum xts_reason session_greet(struct xsession *ss)
 	ss->cores = m.cores;
 	ss->buf_size = m.buf_size;
 	ss->keeps = m.flags & XTS_F_KEEPS;
+	ss->takes = m.flags & XTS_F_TAKES;
 	why = XTS_REASON_NONE;
 out:
 	close_all(fds, n_fds);
@@ -691,7 +692,8 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 	struct xts_ctl_msg m = {.type = XTS_CTL_OFFLOAD,
 				.version = XTS_PROTO_VERSION,
 				.ctx = c->number,
-				.cookie = xsock_cookie(s)};
+				.cookie = xsock_cookie(s),
+				.flow = s->ask};
 
 	if (atomic_load(&s->nodelay))
 		m.flags |= XTS_F_NODELAY;
@@ -701,12 +703,9 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 }
 
 /* Another thread may be in the kernel on it, or handle the one event that the
- * program asked for: not now. A socket that is not lent can't be known to the
- * kernel before it was offered for the first time. */
+ * program asked for: not now. */
 static bool ask_disturbs(struct xsock *s)
 {
-	if (!atomic_load(&s->ask_at_ns) && !s->lent)
-		return false;
 	s->ep_wants = s->ep_where == XWHERE_KERNEL &&
 		      s->ep_flags & EPOLLONESHOT && !s->ep_armed;
 	if (!s->ep_wants && !atomic_load(&s->kernel_calls))
@@ -731,13 +730,27 @@ static bool urgent_under_way(struct xsock *s)
 	return false;
 }
 
+/* A connection that another process has is not for us alone. It may have been
+ * passed on to us, and be closed there soon. If the service carries it for that
+ * one, we have to ask for it: FORKED; otherwise it is NEW again after that. */
+static bool is_shared(struct xsock *s)
+{
+	if (s->inherited && xlend_is_shared)
+		s->inherited = xlend_is_shared((int)s->index + XSOCK_FIRST);
+	return s->inherited;
+}
+
 void xsvc_ask(struct xsock *s, struct xctx *c)
 {
 	uint32_t phase = XPHASE_NEW;
+	bool shared = is_shared(s);
 	enum xts_reason why;
 
 	pthread_mutex_lock(&svc.lock);
-	if (!atomic_compare_exchange_strong(&s->phase, &phase, XPHASE_ASKING))
+	if (!atomic_compare_exchange_strong(&s->phase, &phase,
+					    shared ? XPHASE_FORKED
+						   : XPHASE_ASKING) ||
+	    shared)
 		goto out;
 	why = xsvc_attach(c);
 	if (why) {
@@ -754,8 +767,12 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 		goto unlock;
 	}
 	xctx_join(c, s);
-	xepoll_to_user(c, s);
-	if (!offload_send(c, s)) {
+	xask_begin(c, s);
+	xepoll_asked(c, s);
+	if (offload_send(c, s)) {
+		xask_sent(c, s);
+	} else {
+		s->ask = 0;
 		xctx_leave(c, s);
 		xsock_declined(s, XTS_REASON_LOST_SERVICE);
 		xepoll_to_kernel(c, s);

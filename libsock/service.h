@@ -29,6 +29,7 @@ struct xsession {
 	uint32_t cores;
 	uint32_t buf_size;
 	bool keeps; /* XTS_F_KEEPS */
+	bool takes; /* XTS_F_TAKES */
 	_Atomic bool lost;
 	_Atomic uint32_t refs; /* attached contexts, and one while current */
 	struct xinbox inbox;

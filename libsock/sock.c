@@ -29,11 +29,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TYPE_MASK 0xf /* of socket(2)'s type, without the flags */
+#define GONE_NS 1000000000u /* a flow whose socket Linux has reset */
+#define TYPE_MASK 0xf	    /* of socket(2)'s type, without the flags */
 
 /* Before a declined connection is offered again: what the peer or the program
  * changes soon, and what lasts as long as other connections do. */
 #define WAIT_MIN_MS 10u
+#define WAIT_SHARED_MIN_MS 1u
 #define WAIT_MAX_MS 1000u
 #define WAIT_FULL_MIN_MS 1000u
 #define WAIT_FULL_MAX_MS 64000u
@@ -90,10 +92,11 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->rx_size = s->tx_size = s->tx_grow = s->rx_off = s->rx_avail =
 		s->rx_credits = 0;
 	s->tx_off = s->tx_used = s->tx_unsent = s->cmd_flags = 0;
-	s->flow = s->flow_gen = s->core = 0;
+	s->flow = s->flow_gen = s->core = s->ask = 0;
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
-	s->shut_rd = s->shut_wr = s->nospace = s->moved = false;
+	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->unconnected =
+		false;
 	s->kept = NULL;
 	s->asked = s->foreign = s->leave_later = false;
 	s->leaving = XLEAVE_NOT;
@@ -106,7 +109,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->reason, reason);
 	atomic_store(&s->nonblock, nonblock);
 	atomic_store(&s->connecting, false);
-	s->accepted = s->lent = s->options_known = false;
+	s->accepted = s->lent = s->inherited = s->options_known = false;
 	atomic_store(&s->nodelay, false);
 	atomic_store(&s->ask_at_ns, 0);
 	atomic_store(&s->ask_wait_ms, 0);
@@ -171,7 +174,8 @@ void xsock_table_unlock(void)
 	pthread_mutex_unlock(&table.lock);
 }
 
-/* A connection that two processes hold through Linux stays with Linux. */
+/* A connection that two processes hold through Linux stays with Linux, or,
+ * lent, as long as they do. */
 void xsock_table_fork(void)
 {
 	struct xsock *s;
@@ -180,7 +184,9 @@ void xsock_table_fork(void)
 	for (i = 0; i < table.used; i++) {
 		s = xsock_at(i);
 		phase = XPHASE_NEW;
-		if (atomic_load(&s->ask_at_ns))
+		if (s->lent)
+			s->inherited |= xsock_phase(s) == phase;
+		else if (atomic_load(&s->ask_at_ns))
 			atomic_compare_exchange_strong(&s->phase, &phase,
 						       XPHASE_KERNEL);
 	}
@@ -203,6 +209,7 @@ void xsock_table_child(void)
 		case XPHASE_LEAVING:
 			s->leaving = XLEAVE_NOT;
 			s->kept = NULL;
+			s->ask = 0;
 			atomic_store(&s->kernel_calls, 0);
 			/* A lent one is the program's to close. */
 			if (!s->lent && !xsock_child_keeps) {
@@ -216,6 +223,9 @@ void xsock_table_child(void)
 			s->free_next = table.free;
 			table.free = s;
 			break;
+		case XPHASE_NEW:
+			atomic_store(&s->kernel_calls, 0);
+			continue;
 		default:
 			continue;
 		}
@@ -235,14 +245,17 @@ static bool passes(enum xts_reason reason)
 {
 	return reason == XTS_REASON_OUT_OF_ORDER ||
 	       reason == XTS_REASON_KERNEL_QUEUE ||
-	       reason == XTS_REASON_URGENT ||
+	       reason == XTS_REASON_URGENT || reason == XTS_REASON_BUSY ||
+	       reason == XTS_REASON_SHARED ||
 	       reason == XTS_REASON_NO_ROUTE_SEEN || is_full(reason);
 }
 
 void xsock_declined(struct xsock *s, enum xts_reason reason)
 {
 	uint32_t wait = atomic_load(&s->ask_wait_ms) * 2;
-	uint32_t min = is_full(reason) ? WAIT_FULL_MIN_MS : WAIT_MIN_MS;
+	uint32_t min = is_full(reason)		     ? WAIT_FULL_MIN_MS
+		       : reason == XTS_REASON_SHARED ? WAIT_SHARED_MIN_MS
+						     : WAIT_MIN_MS;
 	uint32_t max = is_full(reason) ? WAIT_FULL_MAX_MS : WAIT_MAX_MS;
 
 	atomic_store(&s->reason, reason);
@@ -296,7 +309,7 @@ void xsock_drained(struct xsock *s)
 {
 	uint64_t wait = atomic_load(&s->ask_wait_ms);
 
-	if (!wait || is_full(atomic_load(&s->reason)))
+	if (wait <= WAIT_MIN_MS || is_full(atomic_load(&s->reason)))
 		return;
 	/* As if it had been put off for the least time only. */
 	atomic_fetch_sub(&s->ask_at_ns,
@@ -315,8 +328,15 @@ bool xsock_kernel_enter(struct xsock *s)
 
 void xsock_kernel_done(struct xsock *s, int how)
 {
-	if (how == XROUTE_COUNTED)
+	struct xctx *c;
+
+	if (how == XROUTE_COUNTED || how == XROUTE_FIRST) {
 		atomic_fetch_sub(&s->kernel_calls, 1);
+	} else if (how == XROUTE_ASKING) {
+		c = atomic_load(&s->ctx); /* locked: it stays that */
+		xask_leave(c);
+		pthread_mutex_unlock(&c->lock);
+	}
 }
 
 /* TCP_INFO's state; -1: not TCP */
@@ -349,6 +369,14 @@ int xsock_engage(struct xsock *s, bool blocking)
 	return xsock_engage_state(s, blocking, xsock_state(s));
 }
 
+void xsock_offer(struct xsock *s)
+{
+	int err = errno;
+
+	xsock_engage(s, false);
+	errno = err;
+}
+
 int xsock_engage_state(struct xsock *s, bool blocking, int state)
 {
 	struct pollfd p = {.fd = s->fd, .events = POLLOUT};
@@ -378,11 +406,30 @@ int xsock_engage_state(struct xsock *s, bool blocking, int state)
 	return 0;
 }
 
-/* ASKING, MOVING, LEAVING: waits for the end of it. 0: look again. */
-static int await_decision(struct xsock *s, uint64_t deadline_ns)
+/* Until when. A call that may not wait has patience with a service that tells
+ * when it begins. */
+static int wait_decision(struct xctx *c, const struct xsock *s,
+			 uint64_t deadline_ns, uint64_t *patience_ns)
+{
+	int err;
+
+	if (deadline_ns)
+		return xask_wait(c, deadline_ns);
+	if (!s->ask || xsock_phase(s) != XPHASE_ASKING)
+		return -EAGAIN;
+	if (!*patience_ns)
+		*patience_ns = xask_patience();
+	err = xask_wait(c, *patience_ns);
+	return err == -EINTR ? 0 : err;
+}
+
+/* ASKING, MOVING, LEAVING: waits for the end of it. 0: look again;
+ * XROUTE_ASKING: it is locked. */
+static int await_decision(struct xsock *s, uint64_t deadline_ns, bool brief,
+			  uint64_t *patience_ns)
 {
 	struct xctx *c = xsock_lock(s);
-	uint32_t phase, gen = atomic_load(&s->gen);
+	uint32_t gen = atomic_load(&s->gen);
 	bool yield = false;
 	int err = 0;
 
@@ -391,10 +438,11 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 		return 0;
 	}
 	xctx_drain(c);
-	phase = xsock_phase(s);
-	if (gen == atomic_load(&s->gen) && xphase_passes(phase)) {
-		err = deadline_ns ? xctx_wait(c, deadline_ns) : -EAGAIN;
-		yield = !deadline_ns && xctx_shares_cpu(c);
+	if (gen == atomic_load(&s->gen) && xphase_passes(xsock_phase(s))) {
+		if (brief && xask_enter(c, s))
+			return XROUTE_ASKING;
+		err = wait_decision(c, s, deadline_ns, patience_ns);
+		yield = err == -EAGAIN && !deadline_ns && xctx_shares_cpu(c);
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (yield)
@@ -404,28 +452,45 @@ static int await_decision(struct xsock *s, uint64_t deadline_ns)
 
 void xsock_await(struct xsock *s, uint64_t deadline_ns)
 {
+	uint64_t patience_ns = 0;
 	uint32_t phase;
 
 	do
 		phase = xsock_phase(s);
 	while (xphase_passes(phase) &&
-	       await_decision(s, deadline_ns) != -EAGAIN);
+	       await_decision(s, deadline_ns, false, &patience_ns) != -EAGAIN);
 }
 
 int xsock_fd_hold(struct xsock *s)
 {
+	uint64_t patience_ns = 0;
+
 	for (;;) {
 		atomic_fetch_add(&s->kernel_calls, 1);
 		if (xsock_phase(s) != XPHASE_LEAVING)
 			return s->fd;
 		xsock_fd_drop(s);
-		await_decision(s, UINT64_MAX);
+		await_decision(s, UINT64_MAX, false, &patience_ns);
 	}
 }
 
-struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
+/* NEW: into the kernel, before it is offered or in place of that. */
+static int route_new(struct xsock *s, uint64_t deadline_ns, bool brief)
+{
+	bool waits = xsock_waits(s);
+
+	if (!waits && !brief)
+		return xsock_engage(s, deadline_ns != 0);
+	if (!xsock_kernel_enter(s))
+		return 0;
+	return waits ? XROUTE_COUNTED : XROUTE_FIRST;
+}
+
+struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, bool brief,
+			 int *how)
 {
 	uint32_t gen = atomic_load_explicit(&s->gen, memory_order_relaxed);
+	uint64_t patience_ns = 0;
 	struct xctx *c;
 
 	*how = 0;
@@ -448,16 +513,20 @@ struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how)
 		case XPHASE_ASKING:
 		case XPHASE_MOVING:
 		case XPHASE_LEAVING:
-			*how = await_decision(s, deadline_ns);
+			*how = await_decision(s, deadline_ns, brief,
+					      &patience_ns);
 			break;
 		case XPHASE_NEW:
-			if (!xsock_waits(s))
-				*how = xsock_engage(s, deadline_ns != 0);
-			else if (xsock_kernel_enter(s))
-				*how = XROUTE_COUNTED;
+			*how = route_new(s, deadline_ns, brief);
 			break;
 		case XPHASE_KERNEL:
 			*how = XROUTE_KERNEL;
+			break;
+		case XPHASE_FORKED:
+			*how = s->lent && xlend_claim
+				       ? xlend_claim((int)s->index +
+						     XSOCK_FIRST)
+				       : -EBADF;
 			break;
 		default:
 			*how = -EBADF;
@@ -569,13 +638,82 @@ int xts_accept(int s, struct sockaddr *addr, socklen_t *len)
 	return xts_accept4(s, addr, len, 0);
 }
 
+/* Both sides had ended it, so Linux sends no RST: the service is told that it
+ * is closed. */
+static void give_up(struct xctx *c, struct xsock *s, uint64_t end)
+{
+	s->rx_credits += s->rx_avail; /* unread data would make it a reset */
+	s->rx_avail = 0;
+	s->cmd_flags |= XTS_F_CLOSE;
+	xctx_flush_sock(c, s);
+	while (s->dirty && !s->gone && xctx_wait(c, end) != -EAGAIN)
+		;
+	s->gone = true;
+}
+
+/* tcp_disconnect(): what was not read is gone, an error stays. */
+static void forget_flow(struct xctx *c, struct xsock *s, uint64_t end)
+{
+	bool over = s->gone, ended = s->eof && s->shut_wr;
+
+	/* Linux's RST ends the flow. */
+	while (!ended && !s->gone && xsock_phase(s) == XPHASE_OFFLOADED &&
+	       xctx_wait(c, end) != -EAGAIN)
+		;
+	if (xsock_phase(s) != XPHASE_OFFLOADED || atomic_load(&s->ctx) != c)
+		return;
+	if (!s->gone)
+		give_up(c, s, end);
+	if (!over && !ended)
+		s->so_error = ECONNRESET;
+	xsvc_unkeep(s);
+	s->rx_avail = s->urg = 0;
+	s->eof = s->shut_rd = s->shut_wr = false;
+	s->unconnected = true;
+}
+
+void xsock_disconnected(struct xsock *s)
+{
+	struct xctx *c = xsock_lock(s);
+
+	if (!c)
+		return;
+	xctx_drain(c);
+	if (xsock_phase(s) == XPHASE_OFFLOADED)
+		forget_flow(c, s, xclock_ns() + GONE_NS);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void xsock_reconnects(struct xsock *s)
+{
+	struct xctx *c;
+
+	xsock_await(s, xclock_ns() + GONE_NS);
+	c = xsock_lock(s);
+	if (!c)
+		return;
+	if (xsock_phase(s) == XPHASE_OFFLOADED && s->unconnected) {
+		xctx_leave(c, s);
+		atomic_store(&s->reason, XTS_REASON_SHARED);
+		xsock_set_phase(s, XPHASE_KERNEL);
+		xepoll_to_kernel(c, s);
+		xctx_wake(c);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 int xts_connect(int s, const struct sockaddr *addr, socklen_t len)
 {
 	struct xsock *sock = xsock_get(s);
 
 	if (!sock)
 		return -1;
+	xsock_reconnects(sock);
 	if (!connect(sock->fd, addr, len)) {
+		if (addr->sa_family == AF_UNSPEC) {
+			xsock_disconnected(sock);
+			return 0;
+		}
 		/* Registered already: events should come from here on. */
 		if (atomic_load(&sock->ep_ctx) &&
 		    xsock_phase(sock) == XPHASE_NEW)
@@ -612,7 +750,7 @@ static int user_shutdown(struct xctx *c, struct xsock *s, int how)
 			s->cmd_flags |= XTS_F_SHUT_WR;
 		xctx_flush_sock(c, s);
 	}
-	xepoll_event(c, s, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+	xepoll_event(c, s, XEPOLL_STATE);
 	xctx_wake(c);
 	return ret;
 }
@@ -621,7 +759,7 @@ int xts_shutdown(int s, int how)
 {
 	struct xsock *sock = xsock_get(s);
 	struct xctx *c;
-	int ret;
+	int ret, rc;
 
 	if (!sock)
 		return -1;
@@ -630,12 +768,21 @@ int xts_shutdown(int s, int how)
 	/* NEW: Linux may do it, the connection then stays with Linux. */
 	if (xsock_phase(sock) == XPHASE_NEW)
 		return shutdown(sock->fd, how);
-	do
-		c = xsock_route(sock, UINT64_MAX, &ret);
-	while (!c && ret == -EINTR);
+	do {
+		c = xsock_route(sock, UINT64_MAX, true, &ret);
+		if (c && xctx_drain(c) &&
+		    xsock_phase(sock) != XPHASE_OFFLOADED) {
+			pthread_mutex_unlock(&c->lock);
+			c = NULL;
+			ret = -EINTR;
+		}
+	} while (!c && ret == -EINTR);
+	if (!c && ret < 0)
+		return xts_result(ret);
 	if (!c) {
+		rc = shutdown(sock->fd, how);
 		xsock_kernel_done(sock, ret);
-		return ret > 0 ? shutdown(sock->fd, how) : xts_result(ret);
+		return rc;
 	}
 	ret = user_shutdown(c, sock, how);
 	pthread_mutex_unlock(&c->lock);

@@ -12,7 +12,8 @@
  *   KERNEL     for good: every call goes to the kernel socket
  *   NEW        TCP, not asked for yet, or declined for a reason that passes
  *              (ask_at_ns); calls go to the kernel socket
- *   ASKING     the service decides; data calls wait
+ *   ASKING     the service decides; data calls that may wait do, others are
+ *              the kernel's until it begins to take the socket (ask.c)
  *   OFFLOADED  data are in shared memory, ctx is set
  *   MOVING     on its way to another context; data calls wait
  *   LEAVING    on its way to a kernel socket (leave.c); all calls wait
@@ -26,11 +27,12 @@
  * gap, or while there was no room, is offered again by the first call on it
  * when its time has come: 10 ms later, then twice as long each time. It never
  * is while a call of another thread is inside the kernel on it: that thread
- * would sleep there for ever. So a call that goes to the kernel in phase NEW is
- * counted (kernel_calls) before it looks at the phase for the last time, and
- * whoever asks looks at the count after the change of phase. Calls that use the
- * shadow's descriptor for anything but data are counted, too, in every phase,
- * so that none is under way while a socket leaves.
+ * would sleep there for ever. A call that may not wait is made on the kernel
+ * socket first, which is offered after that. So a call that goes to the kernel
+ * in phase NEW is counted (kernel_calls) before it looks at the phase for the
+ * last time, and whoever asks looks at the count after the change of phase.
+ * Calls that use the shadow's descriptor for anything but data are counted,
+ * too, in every phase, so that none is under way while a socket leaves.
  */
 #ifndef LIBSOCK_SOCK_H
 #define LIBSOCK_SOCK_H
@@ -97,8 +99,9 @@ struct xsock {
 	uint32_t index;		       /* in the table, constant */
 	int fd;			       /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
-	bool accepted; /* by xts_accept(): the service knows its TCP state */
-	bool lent;     /* fd is the program's own: see lend.h */
+	bool accepted;	/* by xts_accept(): the service knows its TCP state */
+	bool lent;	/* fd is the program's own: see lend.h */
+	bool inherited; /* lent: other processes may have it */
 	bool options_known; /* the five below are the kernel socket's */
 	_Atomic bool nodelay;
 	_Atomic bool tuned; /* others of TCP's may not be what Linux gives */
@@ -122,6 +125,7 @@ struct xsock {
 	uint32_t tx_unsent;	   /* of these, not told to the service yet */
 	uint32_t flow, flow_gen, core;
 	uint32_t cmd_flags; /* XTS_F_* of the next command */
+	uint32_t ask;	    /* ASKING: number of the request, 0: none */
 	uint16_t urg;	    /* XURG_* */
 	uint32_t urg_left;  /* bytes to read before the urgent one */
 	uint32_t tx_urg;    /* of tx_unsent, up to the urgent byte: with
@@ -143,6 +147,7 @@ struct xsock {
 	uint8_t *tx_large; /* where the transmit buffer may move to ... */
 	uint32_t tx_grow;  /* ... with this size, 0: nowhere */
 	bool shut_rd, shut_wr;
+	bool unconnected; /* gone, and connect(AF_UNSPEC) was called since */
 	bool nospace;	  /* a writer found the buffer full: tell it of room */
 	bool moved;	  /* MOVING: the old ring is read out */
 	bool asked;	  /* XTS_F_CREDITS waits for its answer */
@@ -226,6 +231,11 @@ void xsock_free(struct xsock *s);
 int xsock_engage(struct xsock *s, bool blocking);
 /* The same, its TCP state just read. */
 int xsock_engage_state(struct xsock *s, bool blocking, int state);
+/* The shadow was connected to nothing: connect(2) with AF_UNSPEC. */
+void xsock_disconnected(struct xsock *s);
+/* It is about to be connected, maybe again: then it is Linux's from here on.
+ * Waits for the decision of the service. */
+void xsock_reconnects(struct xsock *s);
 /* The service said no: NEW, to be asked again, or KERNEL for good. */
 void xsock_declined(struct xsock *s, enum xts_reason reason);
 /* NEW -> KERNEL; true: it is in KERNEL. */
@@ -265,13 +275,20 @@ static inline void xsock_fd_drop(struct xsock *s)
 /* A child of fork() keeps its copies of the shadows of connections that its
  * parent has offloaded, and may xts_handover() them. */
 extern bool xsock_child_keeps;
-/* OFFLOADED: ctx locked and returned. Otherwise NULL and in *how: XROUTE_KERNEL
- * or XROUTE_COUNTED, use the kernel, in the second case followed by
- * xsock_kernel_done(); or -errno. deadline_ns 0: don't wait while the service
- * decides. */
-enum { XROUTE_KERNEL = 1, XROUTE_COUNTED = 2 };
+/* OFFLOADED: ctx locked and returned. Otherwise NULL and in *how one of these:
+ * use the kernel, then call xsock_kernel_done(); or -errno. deadline_ns 0:
+ * don't wait while the service decides. brief: the call in the kernel will not
+ * wait, however the socket is set. */
+enum {
+	XROUTE_KERNEL = 1,
+	XROUTE_COUNTED,
+	XROUTE_FIRST, /* brief; to be offered afterwards (xsock_offer()) */
+	XROUTE_ASKING /* brief; ctx is locked */
+};
 void xsock_kernel_done(struct xsock *s, int how);
-struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, int *how);
+struct xctx *xsock_route(struct xsock *s, uint64_t deadline_ns, bool brief,
+			 int *how);
+void xsock_offer(struct xsock *s); /* errno stays */
 /* Pending error, cleared; under ctx's lock */
 int xsock_take_error(struct xsock *s);
 int xsock_tcp_state(int fd);

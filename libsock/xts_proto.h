@@ -45,6 +45,16 @@
  * page a direction). Receive credits are bytes the program has consumed,
  * transmit credits are bytes that the peer has acknowledged.
  *
+ * Taking. A program may go on with a kernel socket that it has offered, by
+ * calls that don't wait, until the service begins to copy it. Requests of a
+ * context are numbered (OFFLOAD: flow; not 0), and the service takes them in
+ * that order. About to make such a call the program stores the number in
+ * in_kernel, executes a full fence, and looks at taken: if that has come to the
+ * number, it takes in_kernel back and waits for the answer. After the call it
+ * stores 0. The service stores the number in taken, executes a full fence, and
+ * looks at in_kernel: while that is the number it waits for a moment and then
+ * declines (BUSY).
+ *
  * Leaving. A connection goes back to Linux at the program's wish, or at the
  * service's, which asks for it by XTS_F_LEAVE. The program stops to read and to
  * write, puts all that it has to tell into the command ring, consumed bytes
@@ -107,6 +117,7 @@
 /* cmd: the last byte of these data is urgent (MSG_OOB); URGENT: a new one */
 #define XTS_F_URGENT 0x800u
 #define XTS_F_LEAVE 0x1000u /* reply: please send XTS_CTL_HANDOVER */
+#define XTS_F_TAKES 0x2000u /* WELCOME: it looks at in_kernel, stores taken */
 
 enum xts_cmd_type {
 	XTS_CMD_NONE = 0,
@@ -249,10 +260,13 @@ struct xts_core_area {
 struct xts_ctx_area {
 	alignas(XTS_CACHELINE) uint32_t app_sleep; /* odd: asleep (program) */
 	int32_t app_cpu; /* CPU the program's thread last waited on (program) */
+	/* The request whose socket is used through Linux now, 0: none. */
+	uint32_t in_kernel; /* (program) */
 	/* Changes after Linux was given frames: kernel sockets (listeners) may
 	 * have become ready, so a spinning program looks at them now. A hint:
 	 * programs look from time to time anyway. (service) */
 	alignas(XTS_CACHELINE) uint32_t linux_fed;
+	uint32_t taken; /* the last request it began with (service) */
 	alignas(XTS_PAGE) struct xts_core_area core[];
 };
 static_assert(offsetof(struct xts_ctx_area, core) == XTS_PAGE, "one page");
@@ -299,11 +313,11 @@ struct xts_ctl_msg {
 	uint32_t buf_size; /* WELCOME: of each connection buffer */
 	uint64_t mem_size; /* WELCOME: bytes of the memory */
 	uint64_t ctx_off;  /* CTX: offset of its struct xts_ctx_area */
-	uint32_t flow;	   /* MOVE, HANDOVER */
+	uint32_t flow;	   /* MOVE, HANDOVER; OFFLOAD: its number, 0: none */
 	uint32_t flow_gen; /* MOVE, HANDOVER */
 	uint32_t core;	   /* MOVE, HANDOVER: the flow's core */
 	uint32_t flags;	   /* OFFLOAD: XTS_F_NODELAY, XTS_F_TUNED; WELCOME:
-			    * XTS_F_KEEPS */
+			    * XTS_F_KEEPS, XTS_F_TAKES */
 };
 static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 
@@ -333,7 +347,8 @@ static_assert(sizeof(struct xts_ctl_msg) == 64, "control message layout");
 	X(URGENT, "the kernel holds urgent data")                              \
 	X(POLICY, "a rule of tas-run's leaves it with Linux")                  \
 	X(SHARED, "it is used in a way that only Linux serves")                \
-	X(HANDED_OVER, "it was handed over to the kernel")
+	X(HANDED_OVER, "it was handed over to the kernel")                     \
+	X(BUSY, "the program was using it when it was to be taken")
 
 enum xts_reason {
 #define X(name, text) XTS_REASON_##name,

@@ -164,7 +164,7 @@ static bool on_hello(struct program *a, const struct xts_ctl_msg *in)
 				  .version = XTS_PROTO_VERSION,
 				  .cores = a->d->n_cores,
 				  .buf_size = DAEMON_BUF_SIZE,
-				  .flags = XTS_F_KEEPS};
+				  .flags = XTS_F_KEEPS | XTS_F_TAKES};
 	int rc;
 
 	if (in->version != XTS_PROTO_VERSION)

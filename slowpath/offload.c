@@ -6,6 +6,7 @@
  *
  * A request runs to the INSTALL command without a pause, and no frame from the
  * wire is given to Linux meanwhile, so the state that is copied stands still.
+ *   0 the program stops using it (xts_proto.h "Taking")
  *   1 is it TCP, ESTABLISHED, of our network namespace, of an address of ours?
  *   2 what Linux has sent so far is read from the TAP and put on the wire
  *   3 the headers that Linux uses for this peer: from the cache, else Linux is
@@ -35,12 +36,15 @@
 #include "slowpath/sysctl.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
 
+/* A program may claim for ever that it is in a call. */
+#define BEGIN_TRIES 8u
 #define ECN_MASK 0x3 /* of the traffic class (RFC 3168) */
 
 static void decline(struct daemon *d, struct program_ctx *x, uint64_t cookie,
@@ -237,14 +241,37 @@ static enum xts_reason offload(struct daemon *d, struct program_ctx *x,
 	return take(d, x, c, e, tuned);
 }
 
+/* The program leaves the socket alone from here on. A call that it is making
+ * just now ends soon, if the CPU is not ours. */
+static bool begin(const struct program_ctx *x, uint32_t number)
+{
+	struct xts_ctx_area *area = x->fp.area;
+	unsigned int i;
+
+	if (!number)
+		return true;
+	__atomic_store_n(&area->taken, number, __ATOMIC_SEQ_CST);
+	/* Partner: the program, which stores in_kernel, fences and looks. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (i = 0; i < BEGIN_TRIES; i++) {
+		if (__atomic_load_n(&area->in_kernel, __ATOMIC_ACQUIRE) !=
+		    number)
+			return true;
+		sched_yield();
+	}
+	return false;
+}
+
 void offload_request(struct daemon *d, struct program *a, struct program_ctx *x,
 		     const struct xts_ctl_msg *msg, int fd)
 {
 	char name[CONN_NAME_MAX];
 	struct conn_key key;
 	struct conn *c;
-	enum xts_reason reason = check_request(d, fd, &key);
+	enum xts_reason reason = XTS_REASON_BUSY;
 
+	if (begin(x, msg->flow))
+		reason = check_request(d, fd, &key);
 	if (reason != XTS_REASON_NONE) {
 		close(fd);
 		decline(d, x, msg->cookie, reason);

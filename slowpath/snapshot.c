@@ -62,6 +62,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -289,11 +290,15 @@ static bool out_of_order_waits(int fd, const struct long_info *i, uint32_t rcv,
 }
 
 /* The peer's stream ended for the program (shutdown), or an error waits. */
-static bool receive_is_over(int fd)
+static bool receive_is_over(int fd, uint32_t rcv)
 {
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+	ssize_t n;
 	char c;
-	ssize_t n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
 
+	if (rcv)
+		return poll(&p, 1, 0) > 0;
+	n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
 	return n == 0 || (n < 0 && errno != EAGAIN);
 }
 
@@ -302,9 +307,10 @@ static enum xts_reason receive_queue_copy(int fd, uint8_t *rx, uint32_t rcv)
 {
 	ssize_t n;
 
+	if (receive_is_over(fd, rcv))
+		return XTS_REASON_NOT_ESTABLISHED;
 	if (!rcv)
-		return receive_is_over(fd) ? XTS_REASON_NOT_ESTABLISHED
-					   : XTS_REASON_NONE;
+		return XTS_REASON_NONE;
 	n = recv(fd, rx, rcv, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && errno != EAGAIN)
 		return XTS_REASON_NOT_ESTABLISHED; /* an error waits */

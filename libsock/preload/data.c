@@ -392,7 +392,7 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 		return ours_recvmsg(s, msg, flags);
 	n = real.recvmsg(fd, msg, flags);
 	if (unlikely(n >= 0 && msg->msg_controllen))
-		adopt_passed(msg);
+		adopt_passed(fd, msg);
 	return n;
 }
 
@@ -468,7 +468,7 @@ int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags,
 	got = real.recvmmsg(fd, msgs, n, flags, timeout);
 	for (i = 0; i < got; i++)
 		if (msgs[i].msg_hdr.msg_controllen)
-			adopt_passed(&msgs[i].msg_hdr);
+			adopt_passed(fd, &msgs[i].msg_hdr);
 	return got;
 }
 

@@ -2,18 +2,18 @@
 /*
  * epoll.c - a program's epolls
  *
- * An epoll is noticed when the first socket of ours is registered in it: it
- * gets a polling context of libsock's, laid under it (lend.h). All that is
- * Linux's stays registered there as the program asked for it; waiting then
- * collects what the context has, and the kernel's events without the
- * context's mark.
+ * An epoll is known from when it is made (its duplicates have its word), or
+ * noticed when the first socket of ours is registered in it. Then it gets a
+ * polling context of libsock's, laid under it (lend.h). All that is Linux's
+ * stays registered there as the program asked for it; waiting then collects
+ * what the context has, and the kernel's events without the context's mark.
  *
- * A connection can be in one epoll. Put into a second one it stays with Linux,
- * or the call fails with EBUSY if it is offloaded.
+ * A connection can be in one epoll of ours. Put into a second one it stays with
+ * Linux, or goes back there; its first registration goes on in the kernel.
  *
  * Linux knows an epoll's entries by file and descriptor: a connection that was
  * registered by one of its descriptors is another entry by another one. Which
- * it was is kept here.
+ * it was is kept here. It may be closed before the others: the entry stays.
  *
  * An epoll inside another one (or a set that is polled) has to be readable when
  * its context has something: it tells from then on. It may be when the context
@@ -156,21 +156,10 @@ static void promise(struct ep *ep)
 		xlend_epoll_has(ctx);
 }
 
-void ep_promise(int number)
+bool ep_promise(int number)
 {
 	promise(&eps[number]);
-}
-
-bool ep_readable(int epfd, int number)
-{
-	struct pollfd p = {.fd = epfd, .events = POLLIN};
-	struct ep *ep = &eps[number];
-	void *ctx = atomic_load(&ep->ctx);
-
-	if (!ctx)
-		return true;
-	/* What is left is Linux's. */
-	return xlend_epoll_has(ctx) || real.poll(&p, 1, 0) == 1;
+	return atomic_load(&eps[number].ctx) || atomic_load(&n_nested);
 }
 
 /* Those inside others are not readable for nothing. */
@@ -187,6 +176,19 @@ static void look_inside(void)
 			xlend_epoll_has(ctx);
 		unref(&eps[i]);
 	}
+}
+
+bool ep_readable(int epfd, int number)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	void *ctx = atomic_load(&eps[number].ctx);
+
+	if (ctx && xlend_epoll_has(ctx))
+		return true;
+	if (atomic_load(&n_nested))
+		look_inside();
+	/* What is left is Linux's. */
+	return real.poll(&p, 1, 0) == 1;
 }
 
 void ep_child(void)
@@ -265,7 +267,9 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	struct ep *ep = ep_at(fd_word(epfd));
 
 	/* Linux says what is wrong with its arguments. */
-	if ((op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
+	    xlend_epoll_bad(op, ev) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
@@ -278,17 +282,29 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 	return xts_epoll_ctl(has, op, s, ev);
 }
 
-/* One epoll is inside another: it tells, from now on or from when it has a
- * context. */
-static void nest(int fd)
+/* With no context if it is new; NULL: no room. What was known of the descriptor
+ * is of an older file if it was made just now. */
+static struct ep *ep_known(int epfd, bool made)
 {
 	struct ep *ep;
 
 	pthread_mutex_lock(&lock);
-	ep = ep_at(fd_word(fd));
+	if (made)
+		fd_fresh(epfd);
+	ep = ep_at(fd_word(epfd));
 	if (!ep)
-		ep = ep_new(fd, NULL);
+		ep = ep_new(epfd, NULL);
 	pthread_mutex_unlock(&lock);
+	return ep;
+}
+
+/* One epoll is inside another: it tells, from now on or from when it has a
+ * context. The outer one is asked like one that has a context, too. */
+static void nest(int epfd, int fd)
+{
+	struct ep *ep = ep_known(fd, false);
+
+	ep_known(epfd, false);
 	if (!ep)
 		return;
 	if (!atomic_exchange(&ep->nested, true))
@@ -308,17 +324,58 @@ static bool is_epoll(int epfd, int fd)
 	return found;
 }
 
+/* A socket that has become Linux's, where libsock knows how it was registered:
+ * one that had reported once is not registered with the kernel. */
+static int kernel_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
+{
+	struct ep *ep = ep_at(fd_word(epfd));
+	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
+
+	if (!ctx || xlend_registered(s) != ctx ||
+	    atomic_load(&by_fd[s]) != fd ||
+	    (op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
+		return real.epoll_ctl(epfd, op, fd, ev);
+	return xts_epoll_ctl(ctx, op, s, ev);
+}
+
+int ep_registered_by(int s)
+{
+	return xlend_registered(s) ? atomic_load(&by_fd[s]) : -1;
+}
+
+static int created(int epfd)
+{
+	int err = errno;
+
+	if (epfd >= 0)
+		ep_known(epfd, true);
+	errno = err;
+	return epfd;
+}
+
+int epoll_create(int size)
+{
+	return created(real.epoll_create(size));
+}
+
+int epoll_create1(int flags)
+{
+	return created(real.epoll_create1(flags));
+}
+
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd), ret;
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
+	if (unlikely(fd_kind_of(fd_word(fd)) == FD_KERNEL))
+		return kernel_ctl(epfd, op, fd, fd_number_of(fd_word(fd)), ev);
 	ret = real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))
-		nest(fd);
+		nest(epfd, fd);
 	return ret;
 }
 
@@ -340,8 +397,8 @@ static int ours_wait(uint64_t word, const struct wait *w)
 	int n = -2;
 
 	/* Linux says what is wrong with its arguments. */
-	if (!ep || w->max <= 0 || w->max > EVENTS_MAX || memory_none(w->evs) ||
-	    !ref(ep))
+	if (!ep || !atomic_load(&ep->ctx) || w->max <= 0 ||
+	    w->max > EVENTS_MAX || memory_none(w->evs) || !ref(ep))
 		return -2;
 	ctx = atomic_load(&ep->ctx);
 	if (ctx) {

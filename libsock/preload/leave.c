@@ -2,13 +2,17 @@
 /*
  * leave.c - connections that Linux has to serve from here on
  *
- * One that was not offloaded yet simply stays with Linux. One that was would
- * have to be handed over, which the service can't do: the caller reports its
- * own error, and the connection stays offloaded.
+ * One that was not offloaded yet simply stays with Linux; one that was is
+ * handed over, all its descriptors at once (fd_replace_all()). Where that fails
+ * the caller reports an error of its own, and the connection stays offloaded.
+ *
+ * One that is another process's, of which this one has a copy, is asked for:
+ * the parent (family.c), or whoever the service knows. If nobody has it any
+ * more, it is over, and Linux says what became of it.
  *
  * A connection may be passed on to another process (SCM_RIGHTS, fork, exec)
  * before it was offloaded: whoever uses it first offers it, and the other one
- * is told XTS_REASON_DUPLICATE.
+ * is told XTS_REASON_DUPLICATE, and gets it by asking.
  */
 #include "libsock/preload/preload.h"
 
@@ -17,17 +21,42 @@
 
 #define DECIDED_NS UINT64_C(1000000000)
 
+bool sock_keep(int s, enum xts_reason reason)
+{
+	if (xlend_state(s) == XLEND_ASKING)
+		xlend_await(s, time_ns() + DECIDED_NS);
+	return xlend_keep(s, reason);
+}
+
+int sock_claim(int s)
+{
+	int err = errno, rc = family_want(s);
+
+	if (rc > 0 && xlend_state(s) == XLEND_FORKED)
+		rc = xts_handover(s) ? -errno : 0;
+	if (rc && rc != -EBUSY)
+		xlend_taken(s);
+	errno = err;
+	return rc == -EBUSY ? rc : 0;
+}
+
 int sock_leave(int s, enum xts_reason reason)
 {
-	enum xlend_state state = xlend_state(s);
+	int err = errno, rc = 0;
 
-	if (state == XLEND_ASKING) {
-		xlend_await(s, time_ns() + DECIDED_NS);
-		state = xlend_state(s);
-	}
-	if (state == XLEND_KERNEL || xlend_keep(s, reason))
-		return 0;
-	return -EBUSY;
+	if (!xlend_keep(s, reason))
+		rc = xlend_state(s) == XLEND_FORKED ? sock_claim(s)
+		     : xts_handover(s)		    ? -errno
+						    : 0;
+	errno = err;
+	return rc;
+}
+
+int sock_leave_fd(int fd)
+{
+	int s = fd_ours(fd);
+
+	return s ? sock_leave(s, XTS_REASON_SHARED) : 0;
 }
 
 /* As it is now it may be used by another process. */
@@ -63,11 +92,9 @@ int sock_leave_passed(const struct msghdr *msg)
 
 void sock_leave_for_exec(void)
 {
-	int fd, s, high = fd_highest();
+	int fd, high = fd_highest();
 
-	for (fd = 0; fd <= high; fd++) {
-		s = fd_ours(fd);
-		if (s && !(real.fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
+	for (fd = 0; fd <= high; fd++)
+		if (fd_socket(fd) && !(real.fcntl(fd, F_GETFD, 0) & FD_CLOEXEC))
 			may_pass(fd);
-	}
 }

@@ -3,13 +3,14 @@
  * life.c - descriptors come and go: close, dup, fcntl, fork, exec, exit
  *
  * A duplicate has its original's word. The child of fork() has the parent's
- * words: what was offloaded is the parent's, and the child may only close it;
- * what was not may be used by either. vfork() is fork(): a child in our memory
- * would change the parent's words.
+ * words: what was offloaded is the parent's, until the child uses it
+ * (family.c); what was not may be used by either. vfork() is fork(): a child in
+ * our memory would change the parent's words.
  *
- * exec() passes the kernel's sockets on. What of them is offloaded ends with
- * this process (its connection is closed as at exit); what is not, the new
- * program's interposer finds.
+ * exec() and posix_spawn() pass the kernel's sockets on. What of those that
+ * stay open is offloaded is handed over before; the new program's interposer
+ * finds them. So is what posix_spawn() shall put under another number, when it
+ * is told so: libc acts on that list past us.
  *
  * Before the process ends all that it sent is given to the service.
  */
@@ -17,6 +18,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,6 @@
 int __close(int fd);
 int __dup2(int fd, int to);
 int __fcntl(int fd, int cmd, ...);
-pid_t __vfork(void);
 
 extern char **environ;
 
@@ -87,15 +88,17 @@ void closefrom(int first)
 
 int dup(int fd)
 {
+	uint32_t before = fd_swaps();
 	int copy = real.dup(fd);
 
-	fd_copied(fd, copy);
+	fd_copied(fd, copy, before);
 	return copy;
 }
 
 static int replace(int fd, int to, int flags, bool three)
 {
 	struct fd_replace r = {.parked = -1};
+	uint32_t before = fd_swaps();
 	int ret;
 
 	if (fd == to || !fd_word(to))
@@ -113,7 +116,7 @@ plain:
 		fd_not_replaced(to, &r);
 	else
 		fd_replaced(&r);
-	fd_copied(fd, ret);
+	fd_copied(fd, ret, before);
 	return ret;
 }
 
@@ -135,12 +138,13 @@ int dup3(int fd, int to, int flags)
 static int any_fcntl(int fd, int cmd, long arg, bool wide)
 {
 	int ret, s = cmd == F_SETFL ? fd_ours(fd) : 0;
+	uint32_t before = fd_swaps();
 
 	if (unlikely(s))
 		return xts_fcntl(s, cmd, arg);
 	ret = wide ? real.fcntl64(fd, cmd, arg) : real.fcntl(fd, cmd, arg);
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
-		fd_copied(fd, ret);
+		fd_copied(fd, ret, before);
 	return ret;
 }
 
@@ -180,20 +184,40 @@ int __fcntl(int fd, int cmd, ...)
 /* ---- processes --------------------------------------------------------------
  */
 
-pid_t vfork(void)
-{
-	return real.fork();
-}
-
-pid_t __vfork(void)
-{
-	return real.fork();
-}
-
 static void before_exec(void)
 {
+	int err = errno;
+
 	sock_leave_for_exec();
+	family_leave();
 	xlend_flush(time_ns() + FLUSH_NS);
+	errno = err;
+}
+
+int posix_spawn(pid_t *pid, const char *path,
+		const posix_spawn_file_actions_t *actions,
+		const posix_spawnattr_t *attr, char *const argv[],
+		char *const envp[])
+{
+	sock_leave_for_exec();
+	return real.posix_spawn(pid, path, actions, attr, argv, envp);
+}
+
+int posix_spawnp(pid_t *pid, const char *file,
+		 const posix_spawn_file_actions_t *actions,
+		 const posix_spawnattr_t *attr, char *const argv[],
+		 char *const envp[])
+{
+	sock_leave_for_exec();
+	return real.posix_spawnp(pid, file, actions, attr, argv, envp);
+}
+
+int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions,
+				     int fd, int to)
+{
+	if (fd_socket(fd))
+		sock_leave_fd(fd);
+	return real.posix_spawn_file_actions_adddup2(actions, fd, to);
 }
 
 int execve(const char *path, char *const argv[], char *const envp[])
@@ -300,6 +324,7 @@ int execle(const char *path, const char *arg, ...)
 
 static void before_exit(void)
 {
+	family_leave();
 	xlend_flush(time_ns() + FLUSH_NS);
 	report_write();
 }
@@ -319,9 +344,16 @@ void _Exit(int status)
 /* ---- the interposer itself
  * --------------------------------------------------- */
 
+static void parent(void)
+{
+	fd_table_unlock();
+	family_begin();
+}
+
 static void child(void)
 {
 	fd_table_child();
+	family_child_end();
 	ep_child();
 	report_child();
 }
@@ -329,9 +361,13 @@ static void child(void)
 static void __attribute__((constructor)) begin(void)
 {
 	config_read();
-	/* libsock's handlers of fork() run before ours. */
+	xlend_replace = fd_replace_all;
+	xlend_claim = sock_claim;
+	xlend_is_shared = share_exists;
+	/* The first to be registered prepares last, and goes on first. */
+	pthread_atfork(family_prepare, family_parent, family_child);
 	xlend_init();
-	pthread_atfork(fd_table_lock, fd_table_unlock, child);
+	pthread_atfork(fd_table_lock, parent, child);
 	adopt_inherited();
 }
 

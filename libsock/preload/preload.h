@@ -72,8 +72,12 @@ static inline int fd_socket(int fd)
 
 /* table.c. What the program did to a descriptor: */
 void fd_set_word(int fd, uint64_t word);
-/* The new descriptor copy has the same file as fd. */
-void fd_copied(int fd, int copy);
+/* The new descriptor copy has the same file as fd. before: fd_swaps() as it was
+ * before that was made. */
+void fd_copied(int fd, int copy, uint32_t before);
+uint32_t fd_swaps(void);
+/* All descriptors of a socket, and its shadow, become copies of fd. */
+void fd_replace_all(int s, int shadow, int fd);
 /* fd is about to be replaced by another file; then one of the two. */
 struct fd_replace {
 	uint64_t word;
@@ -114,10 +118,38 @@ static inline int fd_ours(int fd)
 
 /* leave.c: Linux serves it from now on; 0 or -errno. */
 int sock_leave(int s, enum xts_reason reason);
+int sock_leave_fd(int fd);
+/* The same, only if it was not offloaded yet. */
+bool sock_keep(int s, enum xts_reason reason);
+/* XLEND_FORKED: it isn't any more; or -errno. */
+int sock_claim(int s);
 /* Each of ours that exec() passes on; that goes to another process with msg: -1
  * with errno if one can't. */
 void sock_leave_for_exec(void);
 int sock_leave_passed(const struct msghdr *msg);
+
+/* family.c. Held while a socket's descriptors change: */
+void family_lock(void);
+void family_unlock(void);
+/* Locked: the children that have s get a copy of fd, Linux's socket. */
+void family_push(int s, int fd);
+/* Do children have it? Then it stays open, although the program has closed it.
+ */
+bool family_shares(int s);
+bool family_keep(int s);
+/* XLEND_FORKED: asks the parent for it: 0: done, -errno, 1: there is nobody to
+ * ask. It is closed. */
+int family_want(int s);
+void family_closed(int s);
+/* The process ends, or becomes another program; it goes on without a thread. */
+void family_leave(void);
+void family_end(void);
+/* Around fork() */
+void family_prepare(void);
+void family_parent(void);
+void family_begin(void);
+void family_child(void);
+void family_child_end(void);
 
 /* sandbox.c: nothing can be asked of anybody from now on */
 void sandbox_begin(void);
@@ -128,14 +160,22 @@ bool sandbox_filters(int operation, const void *filter);
 void ep_copied(int number);
 void ep_closed(int number);
 void ep_child(void);
-/* It is polled itself: it is readable when its context has something. */
-void ep_promise(int number);
+/* The descriptor by which socket s is in an epoll, -1: in none */
+int ep_registered_by(int s);
+/* It is polled itself: it is readable when its context has something. false: it
+ * has none. */
+bool ep_promise(int number);
 /* After a wait that says it is readable: is it? */
 bool ep_readable(int epfd, int number);
 
 /* sockets.c */
 void adopt_inherited(void);
-void adopt_passed(const struct msghdr *msg);
+void adopt_passed(int by, const struct msghdr *msg);
+
+/* share.c: is a socket that was inherited or passed on another process's, too?
+ * s came by a descriptor. */
+bool share_exists(int s);
+void share_passed(int s, int by);
 
 /* config.c */
 struct preload_config {

@@ -11,6 +11,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -128,6 +129,16 @@
 	X(int, execvp, (const char *p, char *const *a), (p, a))                \
 	X(int, execvpe, (const char *p, char *const *a, char *const *e),       \
 	  (p, a, e))                                                           \
+	X(int, posix_spawn,                                                    \
+	  (pid_t * pid, const char *p, const posix_spawn_file_actions_t *f,    \
+	   const posix_spawnattr_t *at, char *const *a, char *const *e),       \
+	  (pid, p, f, at, a, e))                                               \
+	X(int, posix_spawnp,                                                   \
+	  (pid_t * pid, const char *p, const posix_spawn_file_actions_t *f,    \
+	   const posix_spawnattr_t *at, char *const *a, char *const *e),       \
+	  (pid, p, f, at, a, e))                                               \
+	X(int, posix_spawn_file_actions_adddup2,                               \
+	  (posix_spawn_file_actions_t * f, int fd, int to), (f, fd, to))       \
 	X(int, fexecve, (int fd, char *const *a, char *const *e), (fd, a, e))  \
 	X(int, execveat,                                                       \
 	  (int d, const char *p, char *const *a, char *const *e, int f),       \

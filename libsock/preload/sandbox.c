@@ -34,6 +34,7 @@ void sandbox_begin(void)
 		if (s)
 			sock_leave(s, XTS_REASON_SHARED);
 	}
+	family_end();
 	report_write();
 	errno = err;
 }

@@ -7,8 +7,9 @@
  * is connected. It stops being ours where it can't be offloaded: it listens, a
  * rule wants it left alone, its peer is this host.
  *
- * Options and requests that only Linux serves keep the connection with Linux;
- * where it is offloaded already, they fail with EOPNOTSUPP.
+ * Options that only Linux serves keep the connection with Linux, or hand it
+ * over. So do those that we don't know, once it is offloaded: before that the
+ * service looks at what Linux has.
  */
 #include "libsock/preload/preload.h"
 
@@ -99,7 +100,7 @@ static void adopt_stranger(int fd)
 	int flags = real.fcntl(fd, F_GETFL, 0), other = fd_of_same_file(fd);
 
 	if (other >= 0)
-		fd_copied(other, fd);
+		fd_copied(other, fd, fd_swaps());
 	else if (flags >= 0)
 		fd_adopt(fd, false, flags & O_NONBLOCK);
 }
@@ -117,11 +118,20 @@ static bool may_connect(int fd, const struct sockaddr *to)
 
 int connect(int fd, const struct sockaddr *to, socklen_t len)
 {
-	int ret = real.connect(fd, to, len), err = errno, s;
+	int s = fd_ours(fd), ret, err;
 
+	if (s)
+		xlend_connects(s);
+	ret = real.connect(fd, to, len);
+	err = errno;
 	if (ret && err != EINPROGRESS && err != EINTR)
 		return ret;
-	if (len < sizeof(sa_family_t) || !to || !inet_family(to->sa_family))
+	if (len < sizeof(sa_family_t) || !to)
+		return ret;
+	if (s && to->sa_family == AF_UNSPEC)
+		xlend_disconnected(s);
+	errno = err;
+	if (!inet_family(to->sa_family))
 		return ret;
 	if (!fd_word(fd) && config.connect && is_tcp(fd))
 		adopt_stranger(fd);
@@ -217,9 +227,12 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 /* Taken for one that was accepted: nobody knows. */
 static void adopt_established(int fd)
 {
-	if (config.accept && !fd_word(fd) && is_tcp(fd) &&
-	    tcp_state(fd) == TCP_ESTABLISHED && wanted(fd))
-		adopt_stranger(fd);
+	if (!config.accept || fd_word(fd) || !is_tcp(fd) ||
+	    tcp_state(fd) != TCP_ESTABLISHED || !wanted(fd))
+		return;
+	adopt_stranger(fd);
+	if (fd_socket(fd))
+		xlend_inherited(fd_socket(fd));
 }
 
 void adopt_inherited(void)
@@ -232,7 +245,7 @@ void adopt_inherited(void)
 	errno = err;
 }
 
-void adopt_passed(const struct msghdr *msg)
+void adopt_passed(int by, const struct msghdr *msg)
 {
 	struct cmsghdr *cm;
 	size_t i, n;
@@ -247,6 +260,7 @@ void adopt_passed(const struct msghdr *msg)
 			memcpy(&fd, CMSG_DATA(cm) + i * sizeof(fd), sizeof(fd));
 			fd_fresh(fd);
 			adopt_established(fd);
+			share_passed(fd_socket(fd), by);
 		}
 	}
 }
@@ -266,17 +280,68 @@ int shutdown(int fd, int how)
 /* ---- options --------------------------------------------------------------
  */
 
-/* What only Linux serves; true: it does. */
-static bool linux_serves(int s, int level, int name)
-{
-	bool alone = false;
+/* Those that the library and the service serve: what Linux does with them on
+ * the shadow is all there is to it, or they look after the rest. */
+static const uint8_t socket_options[] = {
+	SO_DEBUG,	SO_REUSEADDR,	 SO_TYPE,
+	SO_ERROR,	SO_DONTROUTE,	 SO_BROADCAST,
+	SO_SNDBUF,	SO_RCVBUF,	 SO_KEEPALIVE,
+	SO_OOBINLINE,	SO_PRIORITY,	 SO_LINGER,
+	SO_REUSEPORT,	SO_PASSCRED,	 SO_PEERCRED,
+	SO_RCVLOWAT,	SO_SNDLOWAT,	 SO_RCVTIMEO,
+	SO_SNDTIMEO,	SO_ACCEPTCONN,	 SO_SNDBUFFORCE,
+	SO_RCVBUFFORCE, SO_PROTOCOL,	 SO_DOMAIN,
+	SO_BUSY_POLL,	SO_INCOMING_CPU, SO_MAX_PACING_RATE,
+};
+static const uint8_t tcp_options[] = {
+	TCP_NODELAY,	      TCP_CORK,		 TCP_KEEPIDLE,
+	TCP_KEEPINTVL,	      TCP_KEEPCNT,	 TCP_SYNCNT,
+	TCP_LINGER2,	      TCP_DEFER_ACCEPT,	 TCP_INFO,
+	TCP_QUICKACK,	      TCP_CONGESTION,	 TCP_THIN_LINEAR_TIMEOUTS,
+	TCP_THIN_DUPACK,      TCP_USER_TIMEOUT,	 TCP_FASTOPEN,
+	TCP_FASTOPEN_CONNECT, TCP_NOTSENT_LOWAT,
+};
 
+static bool is_among(const uint8_t *list, size_t n, int name)
+{
+	while (n--)
+		if (list[n] == name)
+			return true;
+	return false;
+}
+
+static bool is_served(int level, int name)
+{
 	if (level == SOL_SOCKET)
-		alone = name == SO_ZEROCOPY || name == SO_TIMESTAMPING;
-	else if (level == IPPROTO_TCP)
-		alone = name == TCP_ULP || name == TCP_MD5SIG ||
-			name == TCP_REPAIR;
-	return !alone || !sock_leave(s, XTS_REASON_SHARED);
+		return is_among(socket_options, sizeof(socket_options), name);
+	if (level == IPPROTO_TCP)
+		return is_among(tcp_options, sizeof(tcp_options), name);
+	/* Linux gives its frames to the fast path as a model. */
+	return level == IPPROTO_IP || level == IPPROTO_IPV6;
+}
+
+/* They need the data to pass Linux. */
+static bool is_linux_alone(int level, int name)
+{
+	if (level == SOL_SOCKET)
+		return name == SO_ZEROCOPY || name == SO_ATTACH_FILTER ||
+		       name == SO_ATTACH_BPF || name == SO_TIMESTAMP_OLD ||
+		       name == SO_TIMESTAMPNS_OLD ||
+		       name == SO_TIMESTAMPING_OLD ||
+		       name == SO_TIMESTAMP_NEW || name == SO_TIMESTAMPNS_NEW ||
+		       name == SO_TIMESTAMPING_NEW;
+	return level == IPPROTO_TCP &&
+	       (name == TCP_ULP || name == TCP_MD5SIG ||
+		name == TCP_MD5SIG_EXT || name == TCP_REPAIR);
+}
+
+/* true: it may be set. */
+static bool leave_for_option(int s, int level, int name)
+{
+	if (is_served(level, name) ||
+	    (!is_linux_alone(level, name) && xlend_state(s) == XLEND_NEW))
+		return true;
+	return !sock_leave(s, XTS_REASON_SHARED);
 }
 
 int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -285,7 +350,7 @@ int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 	if (likely(!s))
 		return real.setsockopt(fd, level, name, val, len);
-	if (!linux_serves(s, level, name)) {
+	if (!leave_for_option(s, level, name)) {
 		errno = EOPNOTSUPP;
 		return -1;
 	}
@@ -298,21 +363,29 @@ int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 
 	if (likely(!s))
 		return real.getsockopt(fd, level, name, val, len);
+	/* It receives. */
+	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE &&
+	    sock_leave(s, XTS_REASON_SHARED)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
 	return xts_getsockopt(s, level, name, val, len);
 }
 
 int ioctl(int fd, unsigned long request, ...)
 {
-	int s = fd_ours(fd);
 	va_list ap;
 	void *arg;
+	int s;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (likely(!s))
-		return real.ioctl(fd, request, arg);
+	/* The descriptor's, not the socket's; or an error */
 	if (request == FIOCLEX || request == FIONCLEX || memory_none(arg))
+		return real.ioctl(fd, request, arg);
+	s = fd_ours(fd);
+	if (likely(!s))
 		return real.ioctl(fd, request, arg);
 	return xts_ioctl(s, request, arg);
 }

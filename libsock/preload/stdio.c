@@ -78,7 +78,7 @@ FILE *fdopen(int fd, const char *mode)
 {
 	int s = fd_ours(fd);
 
-	if (likely(!s) || !sock_leave(s, XTS_REASON_SHARED))
+	if (likely(!s) || sock_keep(s, XTS_REASON_SHARED))
 		return real.fdopen(fd, mode);
 	return stream_open(fd, mode);
 }

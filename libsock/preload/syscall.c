@@ -5,12 +5,15 @@
  * Some libraries call the kernel so for what an older libc does not have. Only
  * those on sockets, epolls and descriptors are ours, and those that begin a
  * sandbox (sandbox.c); a program that enters the kernel by instructions of its
- * own does so past us.
+ * own does so past us. A connection that a ring of io_uring is given by this
+ * way is handed over.
  */
 #include "libsock/preload/preload.h"
 
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <stdarg.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -47,9 +50,15 @@
 	X(SYS_sendfile, sendfile(I(0), I(1), P(2), (size_t)v[3]))              \
 	X(SYS_splice,                                                          \
 	  splice(I(0), P(1), I(2), P(3), (size_t)v[4], (unsigned int)v[5]))    \
+	X(SYS_epoll_create1, epoll_create1(I(0)))                              \
 	X(SYS_epoll_ctl, epoll_ctl(I(0), I(1), I(2), P(3)))                    \
 	X(SYS_epoll_pwait, epoll_pwait(I(0), P(1), I(2), I(3), P(4)))          \
+	X(SYS_epoll_pwait2, epoll_pwait2(I(0), P(1), I(2), P(3), P(4)))        \
 	X(SYS_ppoll, ppoll(P(0), (nfds_t)v[1], P(2), P(3)))                    \
+	X(SYS_preadv2, preadv2(I(0), P(1), I(2), v[3], I(5)))                  \
+	X(SYS_pwritev2, pwritev2(I(0), P(1), I(2), v[3], I(5)))                \
+	X(SYS_execve, execve(P(0), P(1), P(2)))                                \
+	X(SYS_execveat, execveat(I(0), P(1), P(2), P(3), I(4)))                \
 	X(SYS_prctl, prctl(I(0), v[1], v[2], v[3], v[4]))                      \
 	X(SYS_prlimit64, prlimit(I(0), I(1), P(2), P(3)))                      \
 	X(SYS_close_range,                                                     \
@@ -57,6 +66,28 @@
 
 #define I(n) ((int)v[n])
 #define P(n) ((void *)v[n])
+
+/* Files that a ring is given. */
+static void leave_for_ring(int op, const void *arg, int n)
+{
+	struct io_uring_files_update up;
+	struct io_uring_rsrc_register reg;
+	const int *fds = NULL;
+	int i;
+
+	if (op == IORING_REGISTER_FILES) {
+		fds = arg;
+	} else if (op == IORING_REGISTER_FILES_UPDATE && arg) {
+		memcpy(&up, arg, sizeof(up));
+		fds = (const int *)(uintptr_t)up.fds;
+	} else if (op == IORING_REGISTER_FILES2 && arg) {
+		memcpy(&reg, arg, sizeof(reg));
+		fds = (const int *)(uintptr_t)reg.data;
+		n = (int)reg.nr;
+	}
+	for (i = 0; fds && i < n; i++)
+		sock_leave_fd(fds[i]);
+}
 
 long syscall(long number, ...)
 {
@@ -76,13 +107,26 @@ long syscall(long number, ...)
 		return call;
 		CALLS(X)
 #undef X
+	case SYS_pselect6:
+		return pselect(I(0), P(1), P(2), P(3), P(4),
+			       v[5] ? *(const sigset_t *const *)v[5] : NULL);
+	case SYS_exit_group:
+		_exit(I(0));
+	case SYS_io_uring_register:
+		leave_for_ring(I(1), P(2), I(3));
+		break;
 #ifdef SYS_poll /* x86-64; newer CPUs have but one of each */
 	case SYS_poll:
 		return poll(P(0), (nfds_t)v[1], I(2));
+	case SYS_epoll_create:
+		return epoll_create(I(0));
 	case SYS_epoll_wait:
 		return epoll_wait(I(0), P(1), I(2), I(3));
 	case SYS_dup2:
 		return dup2(I(0), I(1));
+	case SYS_select:
+		return select(I(0), P(1), P(2), P(3), P(4));
+	case SYS_fork:
 	case SYS_vfork:
 		return fork();
 #endif

@@ -15,6 +15,11 @@
  * refs counts the descriptors of each XTS socket. The one that libsock holds as
  * the shadow is replaced by another when it is closed first.
  *
+ * A connection that leaves the service gets another file (fd_replace_all()),
+ * under the lock of a context and the family's. The latter is held whenever a
+ * socket's descriptors change, by who has the table's lock. A duplicate that
+ * was made meanwhile is made again.
+ *
  * Memory: zero pages until used, 12 bytes for each descriptor.
  */
 #include "libsock/preload/preload.h"
@@ -27,6 +32,7 @@ _Atomic uint64_t fd_words[FD_MAX];
 static struct {
 	pthread_mutex_t lock;
 	_Atomic int highest;
+	_Atomic uint32_t swaps; /* goes up when files were replaced */
 	uint32_t refs[FD_MAX + XSOCK_NUMBERS_FROM]; /* by XTS number */
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -88,6 +94,18 @@ static int find_other(int number)
 	return -1;
 }
 
+/* fd, the shadow, is about to be closed, and others are left. An entry of an
+ * epoll that was made by it lives on by a descriptor of our own, so that none
+ * of the program's others finds it. */
+static void leave_shadow(int number, int fd)
+{
+	int other = find_other(number);
+
+	if (ep_registered_by(number) == fd)
+		other = own_copy(fd);
+	xlend_reshadow(number, other);
+}
+
 /* The word of fd, which has none from now on; *last: it was its socket's last
  * descriptor. Table locked. */
 static uint64_t drop(int fd, bool *last)
@@ -98,12 +116,16 @@ static uint64_t drop(int fd, bool *last)
 	*last = false;
 	if (!word || fd_kind_of(word) == FD_PRIVATE)
 		return word;
-	fd_set_word(fd, 0);
-	if (!is_socket(word))
+	if (!is_socket(word)) {
+		fd_set_word(fd, 0);
 		return word;
+	}
+	family_lock();
+	fd_set_word(fd, 0);
 	*last = --table.refs[n] == 0;
+	family_unlock();
 	if (!*last && xts_shadow_fd(n) == fd)
-		xlend_reshadow(n, find_other(n));
+		leave_shadow(n, fd);
 	return word;
 }
 
@@ -175,7 +197,13 @@ void fd_demote(int fd, uint64_t word)
 
 int fd_settle(int fd, int s)
 {
-	if (likely(xlend_state(s) != XLEND_KERNEL))
+	enum xlend_state state = xlend_state(s);
+
+	if (unlikely(state == XLEND_FORKED)) {
+		sock_claim(s);
+		state = xlend_state(s);
+	}
+	if (likely(state != XLEND_KERNEL))
 		return s;
 	fd_demote(fd, fd_make(FD_SOCKET, 0, s));
 	return 0;
@@ -199,7 +227,63 @@ int fd_of_same_file(int fd)
 /* ---- duplicates -----------------------------------------------------------
  */
 
-void fd_copied(int fd, int copy)
+uint32_t fd_swaps(void)
+{
+	return atomic_load_explicit(&table.swaps, memory_order_relaxed);
+}
+
+/* to becomes a copy of fd, and keeps its FD_CLOEXEC. */
+static void put_over(int fd, int to)
+{
+	long flags = real.fcntl(to, F_GETFD, 0);
+	int rc;
+
+	do
+		rc = real.dup3(fd, to, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	while (rc < 0 && (errno == EBUSY || errno == EINTR));
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat sa, sb;
+
+	return !fstat(a, &sa) && !fstat(b, &sb) && sa.st_ino == sb.st_ino &&
+	       sa.st_dev == sb.st_dev;
+}
+
+void fd_replace_all(int s, int shadow, int fd)
+{
+	int other, high = fd_highest(), err = errno;
+	uint32_t left;
+	uint64_t word;
+
+	family_lock();
+	atomic_fetch_add(&table.swaps, 1);
+	left = table.refs[s];
+	for (other = 0; left && other <= high; other++) {
+		word = fd_word(other);
+		if (!is_socket(word) || fd_number_of(word) != s)
+			continue;
+		left--;
+		/* What it had was closed past us: not another's file. */
+		if (other != shadow && same_file(other, shadow))
+			put_over(fd, other);
+	}
+	if (shadow >= 0)
+		put_over(fd, shadow);
+	family_push(s, fd);
+	family_unlock();
+	errno = err;
+}
+
+/* A copy that was made of the old file. Family locked. */
+static void copy_again(int fd, int copy, uint64_t word)
+{
+	if (is_socket(word) && fd_word(fd) == word && !same_file(fd, copy))
+		put_over(fd, copy);
+}
+
+void fd_copied(int fd, int copy, uint32_t before)
 {
 	uint64_t word;
 
@@ -208,11 +292,15 @@ void fd_copied(int fd, int copy)
 		return;
 	fd_table_lock();
 	forget_stale(copy);
+	family_lock();
 	word = fd_word(fd);
 	if (word && fd_kind_of(word) != FD_PRIVATE) {
 		take_ref(word);
 		fd_set_word(copy, word);
+		if (unlikely(before != fd_swaps()))
+			copy_again(fd, copy, word);
 	}
+	family_unlock();
 	fd_table_unlock();
 }
 
@@ -234,12 +322,25 @@ struct fd_replace fd_begin_replace(int fd)
 	return r;
 }
 
+/* The last descriptor of a socket is gone; parked is the shadow. true: it stays
+ * open for children. */
+static bool stays_open(int s, int parked)
+{
+	report_count(s);
+	if (parked >= 0 && family_shares(s)) {
+		xlend_unregister(s);
+		if (family_keep(s))
+			return true;
+	}
+	family_closed(s);
+	return false;
+}
+
 void fd_replaced(struct fd_replace *r)
 {
 	if (r->last) {
-		report_count(fd_number_of(r->word));
-		fd_set_word(r->parked, 0);
-		xts_close(fd_number_of(r->word));
+		if (!stays_open(fd_number_of(r->word), r->parked))
+			xts_close(fd_number_of(r->word));
 	} else if (fd_kind_of(r->word) == FD_EPOLL) {
 		ep_closed(fd_number_of(r->word));
 	}
@@ -250,12 +351,13 @@ void fd_not_replaced(int fd, struct fd_replace *r)
 	if (!r->word)
 		return;
 	fd_table_lock();
-	if (is_socket(r->word)) {
+	if (r->last)
+		xlend_reshadow(fd_number_of(r->word), fd);
+	family_lock();
+	if (is_socket(r->word))
 		table.refs[fd_number_of(r->word)]++;
-		if (r->last)
-			xlend_reshadow(fd_number_of(r->word), fd);
-	}
 	fd_set_word(fd, r->word);
+	family_unlock();
 	fd_table_unlock();
 	if (r->parked >= 0) {
 		fd_set_word(r->parked, 0);
@@ -268,8 +370,8 @@ void fd_not_replaced(int fd, struct fd_replace *r)
 
 int fd_close(int fd, uint64_t word)
 {
+	int n, parked = -1;
 	bool last;
-	int n;
 
 	if (fd_kind_of(word) == FD_PRIVATE) {
 		errno = EBADF;
@@ -283,7 +385,13 @@ int fd_close(int fd, uint64_t word)
 		ep_closed(n);
 	if (!last)
 		return real.close(fd);
-	report_count(n);
+	if (family_shares(n)) {
+		parked = own_copy(fd);
+		if (parked >= 0)
+			xlend_reshadow(n, parked);
+	}
+	if (stays_open(n, parked))
+		return real.close(fd);
 	if (xts_shadow_fd(n) == fd)
 		return xts_close(n);
 	/* Its shadow is not known any more. */

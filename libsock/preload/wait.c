@@ -33,10 +33,9 @@ static int found_one(uint64_t word)
 {
 	if (fd_kind_of(word) == FD_SOCKET)
 		return OURS;
-	if (fd_kind_of(word) != FD_EPOLL)
-		return 0;
-	ep_promise(fd_number_of(word));
-	return EPOLLS;
+	if (fd_kind_of(word) == FD_EPOLL && ep_promise(fd_number_of(word)))
+		return EPOLLS;
+	return 0;
 }
 
 /* What of that is there; epolls begin to tell. */

@@ -5,14 +5,13 @@
 A scenario runs on the server, under tas-run, and listens at 10.9.0.2:7100 for
 the peer, which sends lines and expects them back in upper case until the
 connection ends; a connection that begins with "count N" must come to its end
-after N answers. Both exit with status 0 if all was as it should be. WHERE in
-the environment is "kernel" or "tas-xdp": what can't be done to an offloaded
-connection is expected to fail there, by the error that is documented.
+after N answers. Both exit with status 0 if all was as it should be. PEER_RUNS
+in the environment names a file that is there until the peer has ended.
 """
 import array, errno, fcntl, os, select, signal, socket, subprocess, sys, time
 
 ADDRESS = ('10.9.0.2', 7100)
-OFFLOADED = os.environ.get('WHERE') == 'tas-xdp'
+PEER_RUNS = os.environ.get('PEER_RUNS', '')
 
 
 # ---- the peer's end -------------------------------------------------------
@@ -29,6 +28,28 @@ def peer(count):
             sys.exit('answer %d: %d bytes %r' % (i, len(got), got[:40]))
     if rest := f.read():
         sys.exit('more than was asked for: %r' % rest[:40])
+
+
+def peer_any(count):
+    """One connection, count short lines at once, answered in any order"""
+    import threading
+    s = socket.create_connection(ADDRESS, 20)
+    lines = [b'line %d %s\n' % (i, b'x' * (i * 977 % 150)) for i in range(count)]
+
+    f = s.makefile('rb')
+
+    def send():
+        s.sendall(b''.join(lines[1:]))
+    s.sendall(lines[0])
+    got = [f.readline()]
+    sender = threading.Thread(target=send)
+    sender.start()
+    got += [f.readline() for _ in lines[1:]]
+    sender.join()
+    s.shutdown(socket.SHUT_WR)
+    got += f.readlines()
+    if sorted(got) != sorted(line.upper() for line in lines):
+        sys.exit('%d answers to %d lines, or others' % (len(got), count))
 
 
 # ---- the server's ---------------------------------------------------------
@@ -74,6 +95,15 @@ def fails(number, call, *args):
               (errno.errorcode[e.errno], errno.errorcode[number]))
         return
     check(False, 'no error, %s expected' % errno.errorcode[number])
+
+
+def wait_for_peer():
+    """until the peer has seen the end of the connection, and ended"""
+    for _ in range(100):
+        if not os.path.exists(PEER_RUNS):
+            return
+        time.sleep(0.05)
+    check(False, 'the peer waits for the end')
 
 
 def in_child(function, *args):
@@ -138,6 +168,20 @@ def fork_serves():
     check(in_child(answer, fd, 5) == 0, 'the child')
 
 
+# The same, the parent has closed it before. 5 lines
+def fork_passes():
+    fd = accept()
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(r, 1)
+        answer(fd, 5)
+        os._exit(0)
+    os.close(fd)
+    os.write(w, b'x')
+    check(os.waitpid(pid, 0)[1] == 0, 'the child')
+
+
 # The parent's connection survives a child that closes its copy. 4 lines
 def fork_closes():
     fd = accept()
@@ -150,15 +194,199 @@ def fork_closes():
     answer(fd)
 
 
-# The child of a parent that has used it can't, until it is handed over. 2 lines
+# The child of a parent that has used it, which sleeps meanwhile, and the parent
+# again. 3 lines
 def fork_uses():
     fd = accept()
     answer(fd)
-    if OFFLOADED:
-        check(in_child(fails, errno.EBADF, os.read, fd, 1) == 0, 'the child')
+    check(in_child(answer, fd) == 0, 'the child')
+    answer(fd)
+
+
+# As a server that forks for each request does it: the parent reads it, the child
+# answers, both close. 1 line
+def fork_answers():
+    fd = accept()
+    line = os.read(fd, 1000)
+    pid = os.fork()
+    if not pid:
+        os.write(fd, line.upper())
+        os._exit(0)
+    os.close(fd)
+    os.waitpid(pid, 0)
+    time.sleep(0.2)
+
+
+# The same; the child answers when the parent has closed it, closes it and goes
+# on: that ends the connection. 1 line
+def fork_closes_first():
+    fd = accept()
+    line = os.read(fd, 1000)
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(r, 1)
+        os.write(fd, line.upper())
+        os.close(fd)
+        time.sleep(20)
+        os._exit(0)
+    os.close(fd)
+    os.write(w, b'x')
+    wait_for_peer()
+    os.kill(pid, signal.SIGKILL)
+
+
+# It is open until the last of them has closed it: the parent, then a child that
+# never used it. 1 line
+def fork_holds():
+    fd = accept()
+    answer(fd)
+    pid = os.fork()
+    if not pid:
+        time.sleep(0.5)
+        os.close(fd)
+        time.sleep(20)
+        os._exit(0)
+    start = time.monotonic()
+    os.close(fd)
+    wait_for_peer()
+    check(time.monotonic() - start > 0.4, 'it ended too early')
+    os.kill(pid, signal.SIGKILL)
+
+
+# The parent ends first, then its child, then a grandchild serves it. 3 lines
+def fork_outlives():
+    fd = accept()
+    answer(fd)
+    pid = os.fork()
+    if pid:
+        os._exit(0)
+    if os.fork():
+        os._exit(0)
+    time.sleep(0.3)
+    answer(fd, 2)
+    os._exit(0)
+
+
+# The same, asked for while parent and grandparent live, by each in turn. 6 lines
+def fork_deep():
+    fd = accept()
+    answer(fd)
+
+    def child():
+        check(in_child(answer, fd, 2) == 0, 'the grandchild')
         answer(fd)
-    else:
-        check(in_child(answer, fd) == 0, 'the child')
+    check(in_child(child) == 0, 'the child')
+    answer(fd)
+    check(in_child(answer, fd) == 0, 'another child')
+
+
+# Several children and the parent write by turns, as to a common standard output;
+# the child has two descriptors of it, and an epoll. 40 lines
+def fork_turns():
+    fd = accept()
+    answer(fd)
+    copy, turn, done = os.dup(fd), os.pipe(), os.pipe()
+    pids = []
+    for i in range(3):
+        pid = os.fork()
+        if not pid:
+            e = select.epoll()
+            e.register(copy, select.EPOLLIN)
+            while os.read(turn[0], 1) == b'x':
+                check(e.poll(5) == [(copy, select.EPOLLIN)], 'epoll')
+                answer((fd, copy)[i % 2])
+                os.write(done[1], b'x')
+            os._exit(0)
+        pids.append(pid)
+    for i in range(39):
+        if i % 2:
+            answer(copy)
+        else:
+            os.write(turn[1], b'x')
+            os.read(done[0], 1)
+    os.write(turn[1], b'eee')
+    for pid in pids:
+        check(os.waitpid(pid, 0)[1] == 0, 'a child')
+
+
+# A child uses it first and ends, its parent has it still, and a child of its own.
+# 3 lines
+def fork_first():
+    fd = accept()
+    check(in_child(answer, fd) == 0, 'the child')
+    answer(fd)
+    check(in_child(answer, fd) == 0, 'the second')
+
+
+# The parent uses it first, while a child that has it waits for something. 3 lines
+def fork_late():
+    fd = accept()
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(r, 1)
+        answer(fd, 2)
+        os._exit(0)
+    answer(fd)
+    os.write(w, b'x')
+    check(os.waitpid(pid, 0)[1] == 0, 'the child')
+
+
+# After it was used: the same number, another image, which offers it again.
+# 4 lines
+def exec_used():
+    fd = accept()
+    answer(fd)
+    os.set_inheritable(fd, True)
+    os.execv(sys.executable, [sys.executable, __file__, 'serve', str(fd), '3'])
+
+
+# As a shell does it: a child puts it under 0 and 1. 3 lines
+def inetd_used():
+    fd = accept()
+    answer(fd)
+    pid = os.fork()
+    if not pid:
+        os.dup2(fd, 0)
+        os.dup2(fd, 1)
+        os.closerange(3, 100)
+        os.execv(sys.executable, [sys.executable, '-c', ECHO])
+    os.close(fd)
+    check(os.waitpid(pid, 0)[1] == 0, 'the child')
+
+
+# posix_spawn(), by a list of what to do, and by inheritance. 5 lines
+def spawn_used():
+    fd = accept()
+    answer(fd)
+    copy = os.dup(fd)
+    pid = os.posix_spawn(sys.executable, [sys.executable, '-c', ECHO],
+                         os.environ, file_actions=[
+                             (os.POSIX_SPAWN_DUP2, fd, 0),
+                             (os.POSIX_SPAWN_DUP2, copy, 1)])
+    check(os.waitpid(pid, 0)[1] == 0, 'the first')
+    os.set_inheritable(copy, True)
+    pid = os.posix_spawn(sys.executable, [sys.executable, __file__, 'serve',
+                                          str(copy), '2'], os.environ)
+    check(os.waitpid(pid, 0)[1] == 0, 'the second')
+
+
+# The service stops; then a child uses it, and the parent again. 4 lines
+def fork_stop():
+    fd = accept()
+    answer(fd)
+    pid = os.fork()
+    if not pid:
+        while not os.path.exists(os.environ['GO']):
+            time.sleep(0.05)
+        answer(fd, 2)
+        os._exit(0)
+    p = select.poll()
+    p.register(fd, select.POLLPRI)
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        p.poll(50)
+    answer(fd)
 
 
 # As sshd does it: a filter of system calls that knows nothing of tas-run, which
@@ -201,6 +429,26 @@ def sandbox_new():
     check(in_child(serve) == 0, 'the child')
 
 
+# A connection that the parent has used, and one that has a child. 3 lines
+def sandbox_used():
+    fd = accept()
+    answer(fd)
+
+    def serve():
+        sandbox()
+        answer(fd)
+    r, w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(r, 1)
+        os._exit(0)
+    check(in_child(serve) == 0, 'the child')
+    sandbox()
+    answer(fd)
+    os.write(w, b'x')
+    os.waitpid(pid, 0)
+
+
 # A program of another image serves it: exec(). 3 lines
 def exec_serves():
     fd = accept()
@@ -219,7 +467,12 @@ def spawn_serves():
 def inetd():
     fd = accept()
     os.set_inheritable(fd, True)
-    subprocess.run([sys.executable, '-c', '''
+    subprocess.run([sys.executable, '-c', ECHO], stdin=fd, stdout=fd,
+                   check=True)
+
+
+# Two lines
+ECHO = '''
 import os
 for i in range(2):
     line = b""
@@ -228,7 +481,7 @@ for i in range(2):
     line = line.upper()
     while line:
         line = line[os.write(1, line):]
-'''], stdin=fd, stdout=fd, check=True)
+'''
 
 
 def serve(fd, count):
@@ -248,18 +501,60 @@ def pass_new():
     check(in_child(take) == 0, 'the child')
 
 
-# Passed after it was used: refused, and it goes on. 2 lines
+# Passed after it was used, and the sender's closed: to a program that is
+# interposed, and to one that is not. 5 lines
 def pass_used():
     fd = accept()
     answer(fd)
-    ours, theirs = socket.socketpair()
-    if OFFLOADED:
-        fails(errno.EOPNOTSUPP, socket.send_fds, ours, [b'x'], [fd])
-    else:
+    for env in {}, {'LD_PRELOAD': ''}:
+        ours, theirs = socket.socketpair()
+        p = subprocess.Popen([sys.executable, __file__, 'take',
+                              str(theirs.fileno())], env=os.environ | env,
+                             pass_fds=[theirs.fileno()])
         socket.send_fds(ours, [b'x'], [fd])
         os.close(fd)
-        fd = socket.recv_fds(theirs, 10, 1)[1][0]
+        # it comes back, and is used here
+        fd = socket.recv_fds(ours, 10, 1)[1][0]
+        check(p.wait() == 0, 'the other program')
+        answer(fd)
+
+
+# Kept by who sent it, a grandchild, which uses it when it is offloaded here: the
+# service is asked for it. 3 lines
+def pass_kept():
+    ours, theirs = socket.socketpair()
+
+    def send():
+        fd = accept()
+        e = select.epoll()
+        e.register(fd, select.EPOLLIN)
+        socket.send_fds(theirs, [b'x'], [fd])
+        theirs.recv(1)
+        answer(fd)
+        check(e.poll(5) == [(fd, select.EPOLLIN)], 'epoll')
+        e.modify(fd, select.EPOLLOUT)
+        check(e.poll(5) == [(fd, select.EPOLLOUT)], 'epoll, changed')
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        os._exit(in_child(send))
+    fd = socket.recv_fds(ours, 10, 1)[1][0]
     answer(fd)
+    ours.send(b'x')
+    # in a call of the library's: that is when it can be asked for it
+    p = select.poll()
+    p.register(fd, select.POLLPRI)
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        p.poll(50)
+    check(ended[1] == 0, 'who sent it')
+    answer(fd)
+
+
+def take(number):
+    s = socket.socket(fileno=int(number))
+    fd = socket.recv_fds(s, 10, 1)[1][0]
+    answer(fd)
+    socket.send_fds(s, [b'x'], [fd])
 
 
 # All that was not opened by the program is closed; what it opens next works.
@@ -387,18 +682,145 @@ def epoll_two():
         answer(fd)
 
 
-# In a second one when it is offloaded: EBUSY, as documented. 2 lines
+# In a second one when it is offloaded: it goes back to Linux, and both tell of
+# it, by the data that they were given. 5 lines
 def epoll_two_late():
     fd = accept()
     a, b = select.epoll(), select.epoll()
     a.register(fd, select.EPOLLIN)
     answer(fd)
-    if OFFLOADED:
-        fails(errno.EBUSY, b.register, fd, select.EPOLLIN)
-    else:
-        b.register(fd, select.EPOLLIN)
-    check(a.poll(5) == [(fd, select.EPOLLIN)], 'first')
+    b.register(fd, select.EPOLLIN | select.EPOLLET)
+    for _ in range(2):
+        check(a.poll(5) == [(fd, select.EPOLLIN)], 'first')
+        check(b.poll(5) == [(fd, select.EPOLLIN)], 'second')
+        answer(fd)
+    a.modify(fd, select.EPOLLOUT)
+    check(a.poll(5) == [(fd, select.EPOLLOUT)], 'changed')
+    a.unregister(fd)
+    fails(errno.ENOENT, a.modify, fd, select.EPOLLIN)
+    check(b.poll(5) == [(fd, select.EPOLLIN)], 'the second one only')
+    answer(fd, 2)
+
+
+# The first is a one-shot that has fired: it stays silent, is still registered,
+# and can be renewed. 3 lines
+def epoll_two_shot():
+    fd = accept()
+    a, b = select.epoll(), select.epoll()
     answer(fd)
+    a.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+    check(a.poll(5) == [(fd, select.EPOLLIN)], 'once')
+    b.register(fd, select.EPOLLIN)
+    check(b.poll(5) == [(fd, select.EPOLLIN)], 'second')
+    check(a.poll(0.05) == [], 'silent')
+    fails(errno.EEXIST, a.register, fd, select.EPOLLIN)
+    a.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
+    check(a.poll(5) == [(fd, select.EPOLLIN)], 'renewed')
+    answer(fd)
+    a.unregister(fd)
+    fails(errno.ENOENT, a.modify, fd, select.EPOLLIN)
+    answer(fd)
+
+
+# A descriptor of it is registered, it has others, and one of them is closed when
+# it goes back to Linux; flags are kept. 3 lines
+def epoll_two_copies():
+    fd = accept()
+    answer(fd)
+    copy, third = os.dup(fd), fcntl.fcntl(fd, fcntl.F_DUPFD, 50)
+    os.set_blocking(third, False)
+    a, b = select.epoll(), select.epoll()
+    a.register(fd, select.EPOLLIN)
+    b.register(copy, select.EPOLLIN)
+    for one in fd, copy, third:
+        check(not os.get_blocking(one), 'O_NONBLOCK')
+    check([os.get_inheritable(i) for i in (fd, copy, third)] ==
+          [False, False, True], 'FD_CLOEXEC')
+    ino = {os.fstat(i).st_ino for i in (fd, copy, third)}
+    check(len(ino) == 1, 'one file')
+    os.set_blocking(fd, True)
+    check(a.poll(5) == [(fd, select.EPOLLIN)], 'first')
+    check(b.poll(5) == [(copy, select.EPOLLIN)], 'second')
+    answer(third)
+    os.close(third)
+    answer(copy)
+
+
+# What only Linux does with a socket. 3 lines
+def splice():
+    fd = accept()
+    answer(fd)
+    r, w = os.pipe()
+    line = os.read(r, os.splice(fd, w, 10000))
+    os.write(w, line.upper())
+    while line:
+        line = line[os.splice(r, fd, len(line)):]
+    answer(fd)
+
+
+def option(level, name, value):
+    fd = accept()
+    answer(fd)
+    s = socket.socket(fileno=fd)
+    s.setsockopt(level, name, value)
+    check(s.getsockopt(level, name) == value, 'its value')
+    answer(fd)
+    s.detach()
+
+
+# 2 lines each
+def option_zerocopy():
+    option(socket.SOL_SOCKET, 60, 1)
+
+
+def option_timestamping():
+    option(socket.SOL_SOCKET, 37, 16 | 8)
+
+
+def option_unknown():
+    option(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+
+
+# TLS in the kernel may not be there: then it fails as Linux does. 2 lines
+def option_ulp():
+    fd = accept()
+    answer(fd)
+    s = socket.socket(fileno=fd)
+    try:
+        s.setsockopt(socket.IPPROTO_TCP, 31, b'tls')
+    except OSError as e:
+        check(e.errno == errno.ENOENT, 'TCP_ULP: ' + e.strerror)
+    s.detach()
+    answer(fd)
+
+
+# libc's syscall(): what moves data is served, a ring gets Linux's socket.
+# 4 lines
+def raw_calls():
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = lambda *names: [NUMBERS[os.uname().machine][n] for n in names]
+    read, write, ring, register = number('read', 'write', 'ring', 'register')
+    fd = accept()
+    answer(fd)
+    buf = ctypes.create_string_buffer(10000)
+    n = libc.syscall(read, fd, buf, 10000)
+    check(n > 0, 'read')
+    line = buf.raw[:n].upper()
+    check(libc.syscall(write, fd, line, n) == n, 'write')
+    answer(fd)
+    params = ctypes.create_string_buffer(120)
+    r = libc.syscall(ring, 4, params)
+    if r >= 0:
+        fds = (ctypes.c_int * 1)(fd)
+        check(libc.syscall(register, r, 2, fds, 1) == 0, 'a ring')
+    else:
+        socket.socket(fileno=os.dup(fd)).setsockopt(socket.SOL_SOCKET, 60, 1)
+    answer(fd)
+
+
+NUMBERS = {'x86_64': {'read': 0, 'write': 1, 'ring': 425, 'register': 427},
+           'aarch64': {'read': 63, 'write': 64, 'ring': 425, 'register': 427}}
 
 
 # The epoll is closed with the connection in it; another takes over. 3 lines
@@ -553,9 +975,176 @@ def threads():
     writer.join()
 
 
+# Each process has a listener of its own at the same port: Linux deals the
+# connections out. 8 connections of 2 lines
+def reuseport():
+    served, stop = os.pipe(), os.pipe()
+    listeners, pids = [], []
+    for _ in range(3):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind(ADDRESS)
+        s.listen(16)
+        listeners.append(s)
+
+    def serve(own):
+        for s in listeners:
+            if s is not own:
+                s.close()
+        while stop[0] not in (ready := select.select([own, stop[0]], [], [], 20)[0]):
+            check(ready, 'nobody comes')
+            with own.accept()[0] as s:
+                answer(s.fileno(), 2)
+            os.write(served[1], b'x')
+    for own in listeners:
+        pid = os.fork()
+        if not pid:
+            serve(own)
+            os._exit(0)
+        pids.append(pid)
+    for s in listeners:
+        s.close()
+    print('listening', flush=True)
+    left = 8
+    while left:
+        left -= len(os.read(served[0], left))
+    os.write(stop[1], b'x')
+    for pid in pids:
+        check(os.waitpid(pid, 0)[1] == 0, 'a child')
+
+
+# Threads accept from one listener, and others serve what they accepted.
+# 6 connections of 3 lines
+def threads_accept():
+    import queue, threading
+    listener = listen()
+    fds, done = queue.Queue(), []
+
+    def take():
+        for _ in range(2):
+            fds.put(accept(listener))
+
+    def serve():
+        for _ in range(2):
+            fd = fds.get()
+            answer(fd, 3)
+            os.close(fd)
+        done.append(1)
+    threads = [threading.Thread(target=t) for t in (take, serve) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    check(len(done) == 3, 'a thread')
+
+
+# Many threads use one descriptor: one reads, four write, others copy it, ask
+# about it and wait for it. Lines until the peer ends, in any order
+def threads_many():
+    import queue, threading
+    fd = accept()
+    # offered while no other thread is in the kernel with it
+    answer(fd)
+    # a write that waits for room may be divided by another
+    socket.socket(fileno=os.dup(fd)).setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    lines, over, failed = queue.Queue(), threading.Event(), []
+
+    def write():
+        while line := lines.get():
+            n = os.write(fd, line)
+            check(n == len(line), '%d of %d bytes' % (n, len(line)))
+
+    def copy():
+        while not over.is_set():
+            other = os.dup(fd)
+            check(os.write(other, b'') == 0, 'the copy')
+            os.close(other)
+
+    def ask():
+        s = socket.socket(fileno=os.dup(fd))
+        while not over.is_set():
+            check(s.getpeername()[0] == '10.9.0.1', 'getpeername')
+            check(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, 'SO_ERROR')
+        s.close()
+
+    def wait():
+        p, e = select.poll(), select.epoll()
+        p.register(fd, select.POLLIN | select.POLLOUT)
+        e.register(fd, select.EPOLLOUT | select.EPOLLET)
+        while not over.is_set():
+            for found, events in p.poll(20) + e.poll(0):
+                check(found == fd and not events & select.POLLERR, 'poll')
+
+    def run(function):
+        try:
+            function()
+        except BaseException as e:
+            failed.append(e)
+    threads = [threading.Thread(target=run, args=(f,))
+               for f in (write, write, write, write, copy, ask, wait)]
+    for t in threads:
+        t.start()
+    rest = b''
+    while part := os.read(fd, 4096):
+        *whole, rest = (rest + part).split(b'\n')
+        for line in whole:
+            lines.put(line.upper() + b'\n')
+    for _ in range(4):
+        lines.put(None)
+    for t in threads[:4]:
+        t.join()
+    over.set()
+    for t in threads:
+        t.join()
+    check(not failed, repr(failed))
+    os.close(fd)
+
+
+# As systemd starts a program: its listeners are the descriptors from 3 on.
+def activate(*command):
+    s, other = listen(), socket.socket(socket.AF_UNIX)
+    other.bind('')
+    other.listen(1)
+    os.dup2(s.fileno(), 100)
+    os.dup2(other.fileno(), 101)
+    os.closerange(3, 100)
+    os.dup2(100, 3)
+    os.dup2(101, 4)
+    os.closerange(5, 200)
+    os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))
+    os.execv(command[0], command)
+
+
+# That program. 2 connections of 2 lines
+def listen_fds():
+    check(os.environ['LISTEN_PID'] == str(os.getpid()), 'LISTEN_PID')
+    check(os.environ['LISTEN_FDS'] == '2', 'LISTEN_FDS')
+    listener, other = socket.socket(fileno=3), socket.socket(fileno=4)
+    check(other.family == socket.AF_UNIX, 'descriptor 4')
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(other.getsockname())
+    p = select.poll()
+    p.register(listener, select.POLLIN)
+    p.register(other, select.POLLIN)
+    for _ in range(3):
+        found = p.poll(10000)[0][0]
+        if found == 4:
+            end = other.accept()[0]
+            client.sendall(b'x')
+            check(end.recv(10) == b'x', 'AF_UNIX')
+        else:
+            fd = accept(listener)
+            answer(fd, 2)
+            os.close(fd)
+
+
 if __name__ == '__main__':
     name, args = sys.argv[1], sys.argv[2:]
-    if name == 'peer':
+    if name == 'peer' and args[0].startswith('any'):
+        peer_any(int(args[0][3:]))
+    elif name == 'peer':
         peer(int(args[0]))
     else:
         globals()[name](*args)

@@ -9,6 +9,7 @@
 #                    $TB_DIR/LOG.report when it ends
 #   in_run LOG CMD...  the same, this shell waits for it
 #   carried LOG      the connections that were offloaded, all its processes
+#   handed LOG       those that were until they were handed over
 #   late LOG         those that were not, as Linux held too much of them when the
 #                    service was asked, and then they ended
 #   left LOG         those that were not for another reason
@@ -45,6 +46,7 @@ sum_report() {
 		awk -F= -v n="$2" '$1 ~ n { s += $2 } END { print s + 0 }'
 }
 carried() { sum_report "$1" '^offloaded$'; }
+handed() { sum_report "$1" '^reason_HANDED_OVER$'; }
 # Whoever sends in bulk before the first call reads may have sent too much; the
 # service is asked again, if the connection lives on.
 late() { sum_report "$1" '^reason_(KERNEL_QUEUE|OUT_OF_ORDER)$'; }

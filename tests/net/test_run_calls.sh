@@ -28,33 +28,62 @@ peers() {
 	return $status
 }
 
-# scenario NAME OFFLOADED "LINES..." [at-once]: so many connections are
-# offloaded, if there is a service
+# systemd, or what does its work, is not under tas-run itself.
+started() {
+	local activate=()
+	report_begin calls
+	[ "$1" != listen_fds ] || activate=("$PYTHON" "$CALLS" activate)
+	bg_server calls env WHERE=$STACK PEER_RUNS="$TB_DIR/peer-runs" \
+		timeout 30 "${activate[@]}" "$RUN" \
+		--report "$TB_DIR/calls.report" "$PYTHON" "$CALLS" "$1"
+}
+
+# scenario NAME OFFLOADED[+HANDED] "LINES..." [at-once]: so many connections are
+# offloaded at the end, or handed over, if there is a service. Each process that
+# has one counts it.
 scenario() {
-	local name=$1 want=$2 status=0
+	local name=$1 want=$2
 	[[ " ${WHICH:-$name} " = *" $name "* ]] || return
-	run_server calls env WHERE=$STACK timeout 30 "$PYTHON" "$CALLS" "$name"
+	: >"$TB_DIR/peer-runs"
+	started "$name"
 	local pid=$BG_PID
 	wait_for 10 grep -q listening "$TB_DIR/calls"
 	check "$name: the peer's end [$STACK]" peers "$3" "${4:-in-turn}"
+	rm "$TB_DIR/peer-runs"
 	check_wait "$name [$STACK]" $pid calls
-	is_tas || want=0
-	check_eq "$name: offloaded [$STACK]" "$(carried calls)" $want
+	[[ $want = *+* ]] || want=$want+0
+	is_tas || want=0+0
+	check_eq "$name: offloaded [$STACK]" \
+		"$(carried calls)+$(handed calls)" $want
 }
 
 run_all() {
 	scenario dup 1 4
 	scenario dup2_over 1 1
 	scenario dup2_same 1 3
-	scenario fork_serves 1 5
+	scenario fork_serves 0 5
+	scenario fork_passes 1 5
 	scenario fork_closes 1 4
-	scenario fork_uses 1 2
+	scenario fork_uses 0+2 3
+	scenario fork_answers 1+1 1
+	scenario fork_closes_first 1 1
+	scenario fork_holds 1 1
+	scenario fork_outlives 0+2 3
+	scenario fork_deep 0+4 6
+	scenario fork_turns 0+4 40
+	scenario fork_first 0+2 3
+	scenario fork_late 0 3
 	scenario sandbox_new 0 3
+	scenario sandbox_used 0+2 3
 	scenario exec_serves 1 3
-	scenario spawn_serves 1 3
-	scenario inetd 1 2
+	scenario exec_used 1 4
+	scenario inetd_used 2 3
+	scenario spawn_used 0+1 5
+	scenario spawn_serves 0 3
+	scenario inetd 0 2
 	scenario pass_new 1 3
-	scenario pass_used 1 2
+	scenario pass_used 1+3 5
+	scenario pass_kept 0+2 3
 	scenario close_all 2 "1 1"
 	scenario close_low 1 1
 	scenario poll_mixed 1 4
@@ -62,7 +91,15 @@ run_all() {
 	scenario epoll_kinds 1 5
 	scenario epoll_nested 1 4
 	scenario epoll_two 0 2
-	scenario epoll_two_late 1 2
+	scenario epoll_two_late 0+1 5
+	scenario epoll_two_shot 0+1 3
+	scenario epoll_two_copies 0+1 3
+	scenario splice 0+1 3
+	scenario option_zerocopy 0+1 2
+	scenario option_timestamping 0+1 2
+	scenario option_unknown 0+1 2
+	scenario option_ulp 0+1 2
+	scenario raw_calls 0+1 4
 	scenario epoll_closed 1 3
 	scenario epoll_copied 1 2
 	scenario signals 1 2
@@ -70,7 +107,11 @@ run_all() {
 	scenario sendfile 1 1
 	scenario exits 1 2
 	scenario prefork 8 "3 3 3 3 3 3 3 3" at-once
+	scenario reuseport 8 "2 2 2 2 2 2 2 2" at-once
 	scenario threads 1 200
+	scenario threads_accept 6 "3 3 3 3 3 3" at-once
+	scenario threads_many 1 any1000
+	scenario listen_fds 2 "2 2"
 }
 WHICH=$*
 

@@ -25,9 +25,9 @@ enum order_op {
 	ORDER_TEXT = 'T',    /* read n bytes that are none of the stream */
 	ORDER_FIN = 'F',     /* shut the sending side; acknowledged */
 	ORDER_RESET = 'R',
-	ORDER_CLOSE = 'X',
-	ORDER_END = 'Z',  /* read n bytes, then the end; close */
-	ORDER_LAST = 'L', /* the result of the last order for later */
+	ORDER_CLOSE = 'X', /* when n bytes have come */
+	ORDER_END = 'Z',   /* read n bytes, then the end; close */
+	ORDER_LAST = 'L',  /* the result of the last order for later */
 };
 
 struct order {

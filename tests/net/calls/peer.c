@@ -82,6 +82,18 @@ static int acknowledged(int s)
 	return ETIMEDOUT;
 }
 
+/* n bytes are here to read: then closing is a reset. */
+static void await_bytes(int s, uint32_t n)
+{
+	int here = 0;
+
+	for (int i = 0; i < LIMIT_MS * 10; i++) {
+		if (ioctl(s, FIONREAD, &here) < 0 || (uint32_t)here >= n)
+			return;
+		sleep_us(100);
+	}
+}
+
 static int readable(int s)
 {
 	struct pollfd p = {.fd = s, .events = POLLIN};
@@ -208,8 +220,12 @@ static void carry_out(const struct order *o, struct answer *a)
 	case ORDER_END:
 		do_end(p, o->n, a);
 		break;
+	case ORDER_CLOSE:
+		await_bytes(p->s, o->n);
+		slot_close(p, false);
+		break;
 	default:
-		slot_close(p, o->op == ORDER_RESET);
+		slot_close(p, true);
 	}
 }
 

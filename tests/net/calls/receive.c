@@ -188,14 +188,22 @@ static void make(struct call *k)
 	conn_touched(c);
 }
 
+/* How many bytes have to come for @target. Less than SO_RCVLOWAT wakes nobody;
+ * what is there is taken first, and does not count as that any more. */
+static uint64_t bytes_to_wake(const struct call *k, uint64_t target)
+{
+	uint64_t avail = conn_avail(k->c), lowat = (uint64_t)k->c->lowat;
+
+	if (k->flags & MSG_PEEK)
+		return (target > lowat ? target : lowat) - avail;
+	return target - avail > lowat ? target - avail : lowat;
+}
+
 /* Something happens that ends the waiting for @target bytes. */
 static void make_waiting(struct call *k, uint64_t target)
 {
 	struct conn *c = k->c;
-	/* Less than SO_RCVLOWAT wakes nobody. */
-	uint64_t wakes = target > (uint64_t)c->lowat ? target
-						     : (uint64_t)c->lowat;
-	uint64_t missing = wakes - conn_avail(c);
+	uint64_t missing = bytes_to_wake(k, target);
 	bool later = conn_can_get(c) && missing < 1400 && c->rcv_ms != 20;
 	uint64_t start = now_ms();
 	uint32_t way = pick(12);

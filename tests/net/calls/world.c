@@ -388,11 +388,21 @@ static void await_events(const struct conn *c, short events)
 		say("; too late for events %x", (unsigned int)events);
 }
 
+/* Its error is there: a hang-up may have been, before. */
 static void await_reset(struct conn *c)
 {
+	const struct item *it = item_of_conn(c);
+	struct pollfd p = {.fd = it ? it->fd : -1};
+
 	c->reset = true;
 	await_states(c, 1u << TCP_CLOSE);
-	await_events(c, 0);
+	for (int i = 0; it && i < LIMIT_MS * 10; i++) {
+		if (poll(&p, 1, 0) == 1 && p.revents & POLLERR)
+			return;
+		usleep(100);
+	}
+	if (it)
+		say("; too late for an error");
 }
 
 void await_fin(struct conn *c)
@@ -451,9 +461,9 @@ void peer_resets(struct conn *c)
 
 void peer_closes(struct conn *c)
 {
-	bool unread = c->out_sent != c->out_seen;
+	uint64_t unread = c->out_sent - c->out_seen;
 
-	ask(ORDER_CLOSE, conn_index(c), 0, 0);
+	ask(ORDER_CLOSE, conn_index(c), (uint32_t)unread, 0);
 	c->peer_open = false;
 	if (conn_over(c))
 		return;

@@ -192,12 +192,26 @@ static void ctx_create(struct fake_program *p)
 	send_msg(p->sock, &m, fds, 2);
 }
 
+static bool begin(const struct fakesvc_flow *f)
+{
+	struct xts_ctx_area *a = fs.program[f->program].ctx[f->ctx].area;
+
+	assert(!f->number == !(fs.welcome_flags & XTS_F_TAKES));
+	if (!f->number)
+		return true;
+	__atomic_store_n(&a->taken, f->number, __ATOMIC_SEQ_CST);
+	fence();
+	return __atomic_load_n(&a->in_kernel, __ATOMIC_ACQUIRE) != f->number;
+}
+
 static void answer(struct fakesvc_flow *f, enum fakesvc_mode mode)
 {
 	struct xts_reply r = {.cookie = f->cookie};
 
 	if (mode == FAKESVC_SILENT)
 		return;
+	while (!begin(f))
+		usleep(100);
 	if (mode == FAKESVC_DECLINE) {
 		close(f->fd);
 		f->fd = -1;
@@ -225,6 +239,7 @@ static void offload(uint32_t program, const struct xts_ctl_msg *m, int fd)
 		.ctx = m->ctx,
 		.program = program,
 		.cookie = m->cookie,
+		.number = m->flow,
 		.rx_buf = CTXS * XTS_CTX_AREA_SIZE(1) + n * (2 * FAKESVC_BUF),
 		.fd = fd,
 	};
@@ -401,6 +416,16 @@ struct fakesvc_flow *fakesvc_flow(unsigned int n)
 	for (tries = 0; tries < 5000 && fakesvc_flows() <= n; tries++)
 		usleep(1000);
 	return fakesvc_flows() > n ? &fs.flow[n] : NULL;
+}
+
+bool fakesvc_begin(struct fakesvc_flow *f)
+{
+	bool ok;
+
+	pthread_mutex_lock(&fs.lock);
+	ok = begin(f);
+	pthread_mutex_unlock(&fs.lock);
+	return ok;
 }
 
 void fakesvc_answer(struct fakesvc_flow *f, enum fakesvc_mode mode)

@@ -25,6 +25,7 @@ struct fakesvc_flow {
 	uint32_t rx_pos, rx_len; /* next byte, not consumed yet */
 	uint32_t tx_pos, tx_len; /* first byte not acknowledged, how many */
 	unsigned int leaving;	 /* XTS_CTL_HANDOVER came so often */
+	uint32_t number;	 /* of the request, 0: none */
 	int fd;
 };
 
@@ -40,6 +41,9 @@ struct fakesvc_flow *fakesvc_flow(unsigned int n);
 unsigned int fakesvc_flows(void);
 /* The context whose rings carry the flow. */
 uint32_t fakesvc_ctx(struct fakesvc_flow *f);
+/* Begins with the request, which an answer does, too: see "Taking". false: the
+ * program uses the socket. */
+bool fakesvc_begin(struct fakesvc_flow *f);
 void fakesvc_answer(struct fakesvc_flow *f, enum fakesvc_mode mode);
 /* Data, credits, flags to the program. */
 void fakesvc_reply(struct fakesvc_flow *f, const void *data, uint32_t len,

@@ -385,6 +385,65 @@ static void test_kept_data_move_along_with_the_socket(void **state)
 	xts_epoll_ctx_destroy(ectx);
 }
 
+static void *reset_later(void *arg)
+{
+	usleep(20000);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	return NULL;
+}
+
+/* tcp_disconnect() */
+static void test_disconnected_it_can_be_connected_again(void **state)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP};
+	void *ectx = xts_epoll_ctx_create();
+	struct sockaddr_in in;
+	pthread_t thread;
+	int l = pair_listen(&in), fd;
+	char buf[8];
+
+	assert_int_equal(xts_epoll_ctl(ectx, EPOLL_CTL_ADD, s, &ev), 0);
+	fakesvc_reply(flow, "unread", 6, 0, XTS_F_EOF, 0);
+	assert_int_equal(pthread_create(&thread, NULL, reset_later, NULL), 0);
+	assert_int_equal(xts_connect(s, &none, sizeof(none)), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_int_equal(ev.events, EPOLLOUT | EPOLLHUP | EPOLLERR);
+	assert_recv_fails(ECONNRESET);
+	assert_recv_fails(ENOTCONN);
+	assert_int_equal(xts_send(s, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_int_equal(xts_connect(s, (void *)&in, sizeof(in)), 0);
+	fd = accept(l, NULL, NULL);
+	assert_int_equal(xts_send(s, "again", 5, 0), 5);
+	assert_int_equal(recv(fd, buf, sizeof(buf), 0), 5);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_int_equal(ev.events, EPOLLOUT);
+	xts_close(s);
+	xts_epoll_ctx_destroy(ectx);
+	close(fd);
+	close(l);
+}
+
+/* There is nothing that Linux would reset. */
+static void test_an_ended_one_is_closed_when_disconnected(void **state)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct xts_cmd cmd;
+
+	assert_int_equal(xts_shutdown(s, SHUT_WR), 0);
+	assert_true(fakesvc_command(flow, &cmd));
+	fakesvc_reply(flow, "unread", 6, 0, XTS_F_EOF, 0);
+	assert_int_equal(xts_connect(s, &none, sizeof(none)), 0);
+	assert_recv_fails(ENOTCONN);
+	assert_true(fakesvc_command(flow, &cmd));
+	assert_int_equal(cmd.flags, XTS_F_CLOSE);
+	assert_int_equal(cmd.credits, 6);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_CLOSED, 0);
+	assert_recv_fails(ENOTCONN);
+}
+
 static void test_close_that_crosses_a_reset_releases(void **state)
 {
 	struct xts_cmd cmd;
@@ -526,10 +585,111 @@ test_finding_nothing_does_not_yield_to_a_core_elsewhere(void **state)
 	on_all_cpus();
 }
 
+static void assert_recv_nothing_fails(int err)
+{
+	char c;
+
+	assert_int_equal(xts_recv(s, &c, 0, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, err);
+}
+
+static void test_recv_of_no_bytes_is_like_any_other(void **state)
+{
+	char c;
+
+	assert_recv_nothing_fails(EAGAIN);
+	fakesvc_reply(flow, "ab", 2, 0, 0, 0);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+	assert_int_equal(xts_recv(s, &c, 0, MSG_PEEK | MSG_WAITALL), 0);
+	assert_recv("ab", 0);
+	assert_recv_nothing_fails(EAGAIN);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_recv_nothing_fails(ECONNRESET);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+}
+
+static void test_recv_of_no_bytes_says_0_once_it_has_waited(void **state)
+{
+	struct timeval tv = {.tv_usec = 20000};
+	char c;
+
+	assert_int_equal(
+		xts_setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+	assert_int_equal(xts_recv(s, &c, 0, 0), 0);
+	assert_int_equal(xts_recv(s, &c, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static ssize_t send_control(size_t cmsg_len, int level, int type)
+{
+	union {
+		struct cmsghdr cm;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.cm = {.cmsg_len = cmsg_len,
+			    .cmsg_level = level,
+			    .cmsg_type = type}};
+	struct iovec iov = {"x", 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control)};
+
+	return xts_sendmsg(s, &msg, MSG_NOSIGNAL);
+}
+
+static void test_control_messages_that_linux_does_not_take(void **state)
+{
+	size_t good = CMSG_LEN(sizeof(int));
+
+	assert_int_equal(send_control(0, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good + 100, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good, SOL_SOCKET, SO_TYPE), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(send_control(good, SOL_SOCKET, SCM_RIGHTS), 1);
+	assert_int_equal(send_control(good, IPPROTO_IP, 99), 1);
+	xts_shutdown(s, SHUT_WR);
+	assert_int_equal(send_control(0, SOL_SOCKET, SO_MARK), -1);
+	assert_int_equal(errno, EPIPE);
+}
+
+static void test_shutdown_of_what_is_over(void **state)
+{
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_int_equal(xts_shutdown(s, SHUT_WR), -1);
+	assert_int_equal(errno, ENOTCONN);
+}
+
+/* The other end of Linux's connection ends it as the wire's does. */
+static void test_shutdown_when_both_directions_have_ended(void **state)
+{
+	struct xts_cmd cmd;
+	int i, ret = 0;
+
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_EOF, 0);
+	assert_int_equal(xts_shutdown(s, SHUT_WR), 0);
+	assert_true(fakesvc_command(flow, &cmd));
+	assert_int_equal(xts_shutdown(s, SHUT_RD), 0);
+	shutdown(peer, SHUT_WR);
+	shutdown(xts_shadow_fd(s), SHUT_WR);
+	for (i = 0; i < 1000 && !ret; i++) {
+		usleep(1000);
+		ret = xts_shutdown(s, SHUT_RDWR);
+	}
+	assert_int_equal(ret, -1);
+	assert_int_equal(errno, ENOTCONN);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
 	const struct CMUnitTest tests[] = {
+		T(recv_of_no_bytes_is_like_any_other),
+		T(recv_of_no_bytes_says_0_once_it_has_waited),
+		T(control_messages_that_linux_does_not_take),
+		T(shutdown_of_what_is_over),
+		T(shutdown_when_both_directions_have_ended),
 		T(send_is_one_command_that_carries_credits),
 		T(everything_acknowledged_restarts_at_zero),
 		T(send_wraps_as_two_commands),
@@ -560,6 +720,8 @@ int main(void)
 			test_close_that_crosses_a_reset_releases, start_keeping,
 			stop),
 		T(data_not_kept_are_gone_with_the_reset),
+		T(disconnected_it_can_be_connected_again),
+		T(an_ended_one_is_closed_when_disconnected),
 		T(signal_interrupts_a_sleeping_call),
 		T(sleeper_is_odd_and_a_reply_wakes_it),
 		T(doorbell_rings_only_for_a_sleeping_core),

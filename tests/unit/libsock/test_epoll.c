@@ -388,10 +388,58 @@ static void test_finding_nothing_yields_to_a_core_on_this_cpu(void **state)
 	on_all_cpus();
 }
 
+static int control(int op, uint32_t events)
+{
+	struct epoll_event ev = {.events = events, .data.fd = s};
+
+	return xts_epoll_ctl(ectx, op, s, &ev) ? -errno : 0;
+}
+
+static void test_exclusive_is_for_registering_and_goes_with_few(void **state)
+{
+	open_for(EPOLLIN);
+	assert_int_equal(control(EPOLL_CTL_MOD, EPOLLIN | EPOLLEXCLUSIVE),
+			 -EINVAL);
+	assert_int_equal(control(EPOLL_CTL_DEL, 0), 0);
+	assert_int_equal(
+		control(EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP | EPOLLEXCLUSIVE),
+		-EINVAL);
+	assert_int_equal(control(EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT |
+							(uint32_t)EPOLLET |
+							EPOLLEXCLUSIVE),
+			 0);
+	assert_int_equal(control(EPOLL_CTL_MOD, EPOLLIN), -EINVAL);
+	assert_int_equal(events(), EPOLLOUT);
+}
+
+static void test_the_normal_band_alone(void **state)
+{
+	open_for(EPOLLRDNORM | EPOLLET);
+	assert_int_equal(events(), 0);
+	fakesvc_reply(flow, "abc", 3, 0, 0, 0);
+	assert_int_equal(events(), EPOLLRDNORM);
+	assert_int_equal(events(), 0);
+}
+
+static void test_the_peers_fin_wakes_who_waits_for_room(void **state)
+{
+	open_for(EPOLLOUT | EPOLLET);
+	assert_int_equal(events(), EPOLLOUT);
+	assert_int_equal(events(), 0);
+	fakesvc_reply(flow, "abc", 3, 0, 0, 0);
+	assert_int_equal(events(), 0);
+	fakesvc_reply(flow, NULL, 0, 0, XTS_F_EOF, 0);
+	assert_int_equal(events(), EPOLLOUT);
+	assert_int_equal(events(), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
 	const struct CMUnitTest tests[] = {
+		T(exclusive_is_for_registering_and_goes_with_few),
+		T(the_normal_band_alone),
+		T(the_peers_fin_wakes_who_waits_for_room),
 		T(level_triggered_until_read),
 		T(edge_triggered_once_per_arrival),
 		T(oneshot_until_modified),

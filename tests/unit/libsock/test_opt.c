@@ -280,10 +280,59 @@ static void test_threads_may_ask_at_once(void **state)
 	pair_close(s, peer);
 }
 
+static void test_a_lower_mark_wakes_those_who_wait(void **state)
+{
+	void *ectx = xts_epoll_ctx_create();
+	struct epoll_event ev;
+	struct fakesvc_flow *f;
+	int peer, s = pair_offloaded(&peer, ectx, EPOLLIN | EPOLLET, &f);
+
+	set(s, SOL_SOCKET, SO_RCVLOWAT, 100);
+	fakesvc_reply(f, "abc", 3, 0, 0, 0);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 0);
+	set(s, SOL_SOCKET, SO_RCVLOWAT, 4);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 0);
+	set(s, SOL_SOCKET, SO_RCVLOWAT, 3);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 1);
+	assert_int_equal(ev.events, EPOLLIN);
+	set(s, SOL_SOCKET, SO_RCVLOWAT, -1);
+	assert_int_equal(xts_epoll(ectx, &ev, 1), 0);
+	pair_close(s, peer);
+	xts_epoll_ctx_destroy(ectx);
+}
+
+static void test_so_error_checks_its_arguments_first(void **state)
+{
+	struct fakesvc_flow *f;
+	int peer, s = pair_offloaded(&peer, NULL, 0, &f), err = 0;
+	void *nowhere = (void *)16;
+	socklen_t len = 4;
+
+	fakesvc_reply(f, NULL, 0, 0, XTS_F_RESET, ECONNRESET);
+	assert_int_equal(xts_getsockopt(s, SOL_SOCKET, SO_ERROR, nowhere, &len),
+			 -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(xts_getsockopt(s, SOL_SOCKET, SO_ERROR, &err, nowhere),
+			 -1);
+	assert_int_equal(errno, EFAULT);
+	len = (socklen_t)-1;
+	assert_int_equal(xts_getsockopt(s, SOL_SOCKET, SO_ERROR, &err, &len),
+			 -1);
+	assert_int_equal(errno, EINVAL);
+	len = 100;
+	assert_int_equal(xts_getsockopt(s, SOL_SOCKET, SO_ERROR, &err, &len),
+			 0);
+	assert_int_equal(len, sizeof(err));
+	assert_int_equal(err, ECONNRESET);
+	pair_close(s, peer);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
 	const struct CMUnitTest tests[] = {
+		T(a_lower_mark_wakes_those_who_wait),
+		T(so_error_checks_its_arguments_first),
 		T(options_reach_the_fast_path_and_linux),
 		T(msg_more_is_told_with_the_data),
 		T(tcp_info_is_the_fast_paths),

@@ -345,6 +345,48 @@ static void test_move_of_a_program_that_ended_is_not_done(void **state)
 	core_tells(b, FP_EV_REMOVED);
 }
 
+/* Its socket can't be offloaded, which is looked at next; the reason. */
+static uint32_t offer(struct bench *b, uint32_t number)
+{
+	struct xts_reply r = {0};
+	struct xts_ctl_msg m = {.type = XTS_CTL_OFFLOAD,
+				.ctx = 1,
+				.cookie = COOKIE + 1,
+				.flow = number};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	offload_request(&b->d, b->program, b->program->ctx[1], &m, fd);
+	core_turn(b);
+	assert_true(program_told(b, 1, &r));
+	assert_int_equal(r.type, XTS_REPLY_DECLINED);
+	return r.err;
+}
+
+/* xts_proto.h "Taking": nothing is copied that the program may change. */
+static void test_a_socket_that_is_used_is_left_alone(void **state)
+{
+	struct bench *b = *state;
+	struct xts_ctx_area *area = b->program->ctx[1]->fp.area;
+
+	core_turn(b);
+	core_tells(b, FP_EV_INSTALLED);
+	area->in_kernel = 5;
+	assert_int_equal(offer(b, 5), XTS_REASON_BUSY);
+	assert_int_equal(area->taken, 5);
+	/* of another number, or by a program that has none */
+	assert_int_equal(offer(b, 6), XTS_REASON_NOT_TCP);
+	assert_int_equal(area->taken, 6);
+	area->in_kernel = 0;
+	assert_int_equal(offer(b, 0), XTS_REASON_NOT_TCP);
+	assert_int_equal(area->taken, 6);
+	hang_up(b);
+	core_turn(b);
+	core_tells(b, FP_EV_CTX_GONE);
+	core_tells(b, FP_EV_CTX_GONE);
+	core_turn(b);
+	core_tells(b, FP_EV_REMOVED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,6 +398,9 @@ int main(void)
 			setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_move_of_a_program_that_ended_is_not_done, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_socket_that_is_used_is_left_alone, setup,
 			teardown),
 	};
 

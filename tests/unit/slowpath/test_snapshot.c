@@ -171,6 +171,13 @@ static void test_half_closed_is_declined(void **state)
 	shutdown(p.fd, SHUT_RD);
 	assert_declined(&p, XTS_REASON_NOT_ESTABLISHED);
 	peer_close(&p);
+	/* there may still be something to read */
+	peer_connect(&p, &plain);
+	peer_send(&p, SEG_ACK, 10);
+	shutdown(p.fd, SHUT_RD);
+	assert_declined(&p, XTS_REASON_NOT_ESTABLISHED);
+	assert_int_equal(readable(&p), 10);
+	peer_close(&p);
 }
 
 static void test_microsecond_timestamps_are_declined(void **state)

@@ -21,7 +21,7 @@ set -u
 cd "$(dirname "$0")" && . ./lib.sh
 
 : "${CALLS_SEEDS:=1 200}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
-: "${CALLS_JOBS:=8}"
+: "${CALLS_JOBS:=8}" "${CALLS_PROGRAM:=$BIN/calls/calls}"
 PEER_PORT=6000
 PORT=7000
 
@@ -59,7 +59,7 @@ calls() {
 	local log=$1 seed=$2 job=$3 addr
 	shift 3
 	read -ra addr < <(addresses $seed)
-	in_server timeout 120 "$@" "$BIN/calls/calls" run \
+	in_server timeout 120 "$@" "$CALLS_PROGRAM" run \
 		"$TB_DIR/control.$job" $seed $CALLS_STEPS ${addr[0]} \
 		$((PORT + seed)) ${addr[1]} $((PEER_PORT + 2 * job)) \
 		$(words $seed) >"$TB_DIR/$log.$seed" 2>"$TB_DIR/$log.$seed.err"
@@ -120,7 +120,7 @@ testbed_up 1
 server_address_kernel
 quick_acks
 for ((job = 0; job < CALLS_JOBS; job++)); do
-	bg_peer peer.$job "$BIN/calls/calls" peer "$TB_DIR/control.$job" \
+	bg_peer peer.$job "$CALLS_PROGRAM" peer "$TB_DIR/control.$job" \
 		$((PEER_PORT + 2 * job))
 	wait_for 10 grep -q listening "$TB_DIR/peer.$job"
 done
