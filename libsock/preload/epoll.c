@@ -229,9 +229,12 @@ static void *ctx_of(struct ep *ep, int epfd)
 /* ---- registering -----------------------------------------------------------
  */
 
+/* That of a connection that is over is ready for all, as Linux has it. */
 static int to_kernel(int epfd, int op, int fd, int s, struct epoll_event *ev)
 {
-	if (sock_leave(s, XTS_REASON_SHARED)) {
+	int rc = sock_leave(s, XTS_REASON_SHARED);
+
+	if (rc && rc != -ENOTCONN) {
 		errno = EBUSY;
 		return -1;
 	}
@@ -282,10 +285,8 @@ static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 		return ours_add(epfd, fd, s, ev);
 	if (!has || !ep || atomic_load(&ep->ctx) != has)
 		return real.epoll_ctl(epfd, op, fd, ev);
-	if (atomic_load(&by_fd[s]) != fd) {
-		errno = ENOENT;
-		return -1;
-	}
+	if (atomic_load(&by_fd[s]) != fd)
+		return real.epoll_ctl(epfd, op, fd, ev);
 	return xts_epoll_ctl(has, op, s, ev);
 }
 

@@ -34,10 +34,12 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define UPLINKS 8u
 #define STACK_SIZE (256u << 10)
+#define EVENTS 16
 #define NOBODY 1 /* no errno */
 
 enum msg_type {
@@ -58,7 +60,7 @@ struct msg {
 struct link {
 	struct link *next;
 	int fd;
-	bool ended;
+	bool listened_to, ended;
 	uint32_t n;
 	uint64_t cookies[];
 };
@@ -83,7 +85,7 @@ static struct {
 	struct kept *kept;
 	struct link *next; /* between fork()'s handlers */
 	int child_end;
-	int wake[2]; /* the thread's, a pipe; -1: there is no thread */
+	int epfd, wake_fd;	    /* the thread's; -1: there is no thread */
 	_Atomic bool stop, stopped; /* it shall end; it has */
 	uint32_t n_up;
 	int up[UPLINKS];
@@ -93,7 +95,8 @@ static struct {
 	uint16_t shared[FD_MAX + XSOCK_NUMBERS_FROM]; /* links, by number */
 } family = {.lock = PTHREAD_MUTEX_INITIALIZER,
 	    .wants = PTHREAD_MUTEX_INITIALIZER,
-	    .wake = {-1, -1}};
+	    .epfd = -1,
+	    .wake_fd = -1};
 
 void family_lock(void)
 {
@@ -103,6 +106,14 @@ void family_lock(void)
 void family_unlock(void)
 {
 	pthread_mutex_unlock(&family.lock);
+}
+
+static void close_private(int fd)
+{
+	if (fd < 0)
+		return;
+	fd_set_word(fd, 0);
+	real.close(fd);
 }
 
 /* ---- messages --------------------------------------------------------------
@@ -180,10 +191,11 @@ static uint64_t *link_find(struct link *l, uint64_t cookie)
 
 static void wake(void)
 {
-	char c = 0;
+	const uint64_t one = 1;
 
-	if (family.wake[1] >= 0 && real.write(family.wake[1], &c, 1) < 0)
-		return; /* it is full: woken already */
+	if (family.wake_fd >= 0 &&
+	    real.write(family.wake_fd, &one, sizeof(one)) < 0)
+		return; /* woken already */
 }
 
 /* One that shared it does so no more. */
@@ -199,6 +211,20 @@ static void drop_share(uint64_t *cookie)
 			k->over = true;
 	*cookie = 0;
 	wake();
+}
+
+static void link_free(struct link *l)
+{
+	uint32_t i;
+
+	for (i = 0; i < l->n; i++)
+		if (l->cookies[i])
+			drop_share(&l->cookies[i]);
+	/* A process on its way to another image may have a copy. */
+	if (l->listened_to && family.epfd >= 0)
+		real.epoll_ctl(family.epfd, EPOLL_CTL_DEL, l->fd, NULL);
+	close_private(l->fd);
+	free(l);
 }
 
 void family_push(int s, int fd)
@@ -282,10 +308,7 @@ static void serve_link(struct link *l)
 	uint64_t *at;
 
 	while ((rc = msg_recv(l->fd, &m, &fd)) > 0) {
-		if (fd >= 0) {
-			fd_set_word(fd, 0);
-			real.close(fd);
-		}
+		close_private(fd);
 		if (m.type == MSG_WANT) {
 			serve_want(l, m.cookie);
 		} else if (m.type == MSG_CLOSED) {
@@ -303,7 +326,6 @@ static void serve_link(struct link *l)
 static void forget_ended(void)
 {
 	struct link **p = &family.links, *l;
-	uint32_t i;
 
 	while ((l = *p)) {
 		if (!l->ended) {
@@ -311,12 +333,7 @@ static void forget_ended(void)
 			continue;
 		}
 		*p = l->next;
-		for (i = 0; i < l->n; i++)
-			if (l->cookies[i])
-				drop_share(&l->cookies[i]);
-		fd_set_word(l->fd, 0);
-		real.close(l->fd);
-		free(l);
+		link_free(l);
 	}
 }
 
@@ -345,87 +362,62 @@ static void close_kept(void)
 	}
 }
 
-/* The links, and the pipe in front of them; their number. */
-static nfds_t links_list(struct pollfd **fds, struct link ***links)
-{
-	struct link *l;
-	nfds_t n = 1;
-
-	family_lock();
-	for (l = family.links; l; l = l->next)
-		n++;
-	*fds = realloc(*fds, n * sizeof(**fds));
-	*links = realloc(*links, n * sizeof(**links));
-	if (!*fds || !*links)
-		n = 0;
-	if (n)
-		(*fds)[0] = (struct pollfd){family.wake[0], POLLIN, 0};
-	n = n ? 1 : 0;
-	for (l = n ? family.links : NULL; l; l = l->next) {
-		(*fds)[n] = (struct pollfd){l->fd, POLLIN, 0};
-		(*links)[n++] = l;
-	}
-	family_unlock();
-	return n;
-}
-
 /* Only this thread takes links out of the list. */
 static void *listen_to_links(void *arg)
 {
-	struct pollfd *fds = NULL;
-	struct link **links = NULL;
-	char drop[64];
-	nfds_t n, i;
+	struct epoll_event evs[EVENTS];
+	uint64_t drop;
+	int n, i;
 
-	while (!atomic_load(&family.stop) && (n = links_list(&fds, &links))) {
-		real.poll(fds, n, -1);
-		if (fds[0].revents &&
-		    real.read(fds[0].fd, drop, sizeof(drop)) < 0)
-			continue;
-		for (i = 1; i < n; i++)
-			if (fds[i].revents)
-				serve_link(links[i]);
+	while (!atomic_load(&family.stop)) {
+		n = real.epoll_wait(family.epfd, evs, EVENTS, -1);
+		for (i = 0; i < n; i++)
+			if (evs[i].data.ptr)
+				serve_link(evs[i].data.ptr);
+			else if (real.read(family.wake_fd, &drop,
+					   sizeof(drop)) < 0)
+				continue;
 		close_kept();
 	}
-	free(fds);
-	free(links);
 	atomic_store(&family.stopped, true);
 	return NULL;
 }
 
-static bool wake_open(void)
+static void fds_close(void)
 {
-	int i, fds[2];
-
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
-		return false;
-	for (i = 0; i < 2; i++)
-		family.wake[i] = own_lift(fds[i]);
-	return true;
+	close_private(family.wake_fd);
+	close_private(family.epfd);
+	family.epfd = family.wake_fd = -1;
 }
 
-static void wake_close(void)
+static bool listens_to(int fd, struct link *l)
 {
-	int i;
+	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = l};
 
-	for (i = 0; i < 2; i++) {
-		if (family.wake[i] >= 0) {
-			fd_set_word(family.wake[i], 0);
-			real.close(family.wake[i]);
-		}
-		family.wake[i] = -1;
-	}
+	return fd >= 0 && !real.epoll_ctl(family.epfd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static bool fds_open(void)
+{
+	family.epfd = own_lift(real.epoll_create1(EPOLL_CLOEXEC));
+	family.wake_fd = own_lift(real.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	if (family.epfd >= 0 && listens_to(family.wake_fd, NULL))
+		return true;
+	fds_close();
+	return false;
 }
 
 /* Its signals are the program's other threads'. */
-static void thread_start(void)
+static bool thread_start(void)
 {
 	sigset_t all, before;
 	pthread_attr_t attr;
 	pthread_t t;
 
-	if (family.wake[0] >= 0 || !wake_open())
-		return;
+	if (family.epfd >= 0)
+		return true;
+	if (!fds_open())
+		return false;
 	atomic_store(&family.stop, false);
 	atomic_store(&family.stopped, false);
 	sigfillset(&all);
@@ -434,9 +426,10 @@ static void thread_start(void)
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	if (pthread_create(&t, &attr, listen_to_links, NULL))
-		wake_close();
+		fds_close();
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return family.epfd >= 0;
 }
 
 /* ---- fork() ----------------------------------------------------------------
@@ -470,14 +463,6 @@ static struct link *link_new(void)
 		if (is_shared(fd, fd_socket(fd)))
 			l->cookies[l->n++] = xlend_cookie(fd_socket(fd));
 	return l;
-}
-
-static void close_private(int fd)
-{
-	if (fd < 0)
-		return;
-	fd_set_word(fd, 0);
-	real.close(fd);
 }
 
 void family_prepare(void)
@@ -516,30 +501,37 @@ void family_parent(void)
 	family_unlock();
 }
 
-/* After all other handlers of fork(). */
-void family_begin(void)
-{
-	family_lock();
-	if (family.links) {
-		thread_start();
-		wake();
-	}
-	family_unlock();
-}
-
 static void forget_links(void)
 {
 	struct link *l;
-	uint32_t i;
 
 	while ((l = family.links)) {
 		family.links = l->next;
-		for (i = 0; i < l->n; i++)
-			if (l->cookies[i])
-				family.shared[xlend_number(l->cookies[i])] = 0;
-		close_private(l->fd);
-		free(l);
+		link_free(l);
 	}
+}
+
+/* After all other handlers of fork(). Without a thread the children ask the
+ * service. */
+void family_begin(void)
+{
+	struct link *l;
+	bool ok = true;
+
+	family_lock();
+	if (family.links)
+		ok = thread_start();
+	for (l = family.links; l && ok; l = l->next) {
+		ok = l->listened_to || listens_to(l->fd, l);
+		l->listened_to = ok;
+	}
+	/* Those that the thread may look at are its own to free. */
+	while (!ok && family.links && !family.links->listened_to) {
+		l = family.links;
+		family.links = l->next;
+		link_free(l);
+	}
+	family_unlock();
 }
 
 void family_child(void)
@@ -548,7 +540,7 @@ void family_child(void)
 
 	pthread_mutex_init(&family.lock, NULL);
 	pthread_mutex_init(&family.wants, NULL);
-	wake_close();
+	fds_close();
 	forget_links();
 	family.has_forked = false;
 	family.next = NULL;
@@ -732,7 +724,7 @@ void family_end(void)
 {
 	family_leave();
 	family_lock();
-	if (family.wake[0] < 0) {
+	if (family.epfd < 0) {
 		family_unlock();
 		return;
 	}
@@ -744,6 +736,6 @@ void family_end(void)
 	close_kept();
 	family_lock();
 	forget_links();
-	wake_close();
+	fds_close();
 	family_unlock();
 }

@@ -335,16 +335,24 @@ static bool is_linux_alone(int level, int name)
 		name == TCP_MD5SIG_EXT || name == TCP_REPAIR);
 }
 
-/* true: it may be set. Of what is over Linux says what it says. */
-static bool leave_for_option(int s, int level, int name)
+/* false: it is not to be set. One that Linux does not know either is no reason
+ * to leave. On a connection that is over, Linux says what it says. */
+static bool leave_for_option(int s, int level, int name, const void *val,
+			     socklen_t len)
 {
-	int err;
+	bool alone = is_linux_alone(level, name);
+	int rc;
 
-	if (is_served(level, name) ||
-	    (!is_linux_alone(level, name) && xlend_state(s) == XLEND_NEW))
+	if (is_served(level, name) || (!alone && xlend_state(s) == XLEND_NEW))
 		return true;
-	err = sock_leave(s, XTS_REASON_SHARED);
-	return !err || err == -ENOTCONN;
+	if (!alone && xts_setsockopt(s, level, name, val, len) &&
+	    errno == ENOPROTOOPT)
+		return false;
+	rc = sock_leave(s, XTS_REASON_SHARED);
+	if (!rc || rc == -ENOTCONN || !alone)
+		return true;
+	errno = EOPNOTSUPP;
+	return false;
 }
 
 int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -353,10 +361,8 @@ int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 	if (likely(!s))
 		return real.setsockopt(fd, level, name, val, len);
-	if (!leave_for_option(s, level, name)) {
-		errno = EOPNOTSUPP;
+	if (!leave_for_option(s, level, name, val, len))
 		return -1;
-	}
 	return xts_setsockopt(s, level, name, val, len);
 }
 
