@@ -202,7 +202,8 @@ static ssize_t recv_user(struct xctx **cp, struct xsock *s,
 		if (*left)
 			return (ssize_t)done;
 		/* Nor does Linux say what ended a wait for nothing. */
-		if (!len && *cp && deadline && (err || can_tell(s)))
+		if (!len && deadline &&
+		    (err == -EINTR || (*cp && (err || can_tell(s)))))
 			return 0;
 		if (err &&
 		    (!*cp || done || !(flags & MSG_PEEK) || !s->rx_avail))
@@ -327,6 +328,8 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		return recvmsg(s->fd, msg, flags);
 	xsock_call(s);
 	c = xsock_route(s, deadline, !deadline && !(flags & MSG_OOB), &how);
+	if (!c && !len && how == -EINTR)
+		return 0; /* as recv_user() */
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
