@@ -479,7 +479,7 @@ static int route_new(struct xsock *s, uint64_t deadline_ns, bool brief)
 {
 	bool waits = xsock_waits(s);
 
-	if (!waits && !brief)
+	if (!waits && !(brief && s->lent))
 		return xsock_engage(s, deadline_ns != 0);
 	if (!xsock_kernel_enter(s))
 		return 0;

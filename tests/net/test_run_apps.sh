@@ -151,7 +151,7 @@ nginx_runs() {
 		reloaded $pid "$old"
 	check "which serve [$STACK]" serves 80
 	end $pid QUIT
-	check_offloaded "nginx [$STACK]" nginx 319
+	check_offloaded "nginx [$STACK]" nginx 319 300
 }
 
 # ---- python3 ---------------------------------------------------------------------
