@@ -95,7 +95,8 @@ peer_up() {
 	in_server ethtool -K s0 tx off >/dev/null
 	# shellcheck disable=SC2153 # PEER4 and PEER6 are testbed.sh's
 	program_start peer-daemon "$TB_PEER" "$CPU_PEER" "$BUILD/tas-xdp" \
-		--nic p0 --addr "$PEER4"/24 --addr "$PEER6"/64 --ready-fd 1 ||
+		--nic p0 --addr "$PEER4"/24 --addr "$PEER6"/64 \
+		--congestion cubic --ready-fd 1 ||
 		return 1
 	PEER_STACK=xts
 }

@@ -325,6 +325,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 
 	if (flags & MSG_ERRQUEUE)
 		return recvmsg(s->fd, msg, flags);
+	xsock_call(s);
 	c = xsock_route(s, deadline, !deadline && !(flags & MSG_OOB), &how);
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
@@ -546,6 +547,7 @@ static ssize_t send_any(struct xsock *s, const struct msghdr *msg, int flags)
 	bool yield, left = false;
 	int how;
 
+	xsock_call(s);
 	c = xsock_route(s, deadline,
 			!deadline && !(flags & MSG_OOB) && is_brief(s, len),
 			&how);

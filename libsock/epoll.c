@@ -23,6 +23,10 @@
  *
  * A program's own epoll (lend.h) is the kern_epfd of a borrowed context, and
  * holds epfd instead of being in it, under a mark by which its event is known.
+ * It may be in another epoll, edge-triggered: what arrives has to be an edge
+ * there, what was left on the ready list must not be one again. So there
+ * wake_fd is level-triggered, it is read when the list is empty, and the
+ * service is told to write its eventfd whenever nobody waits.
  *
  * A connection is in at most one polling context (EBUSY); it moves to that
  * context's rings when added. Listeners and what never was offered to the
@@ -253,6 +257,13 @@ void xepoll_forget(struct xsock *s)
 
 	if (!c)
 		return;
+	/* What is the kernel's goes with the last descriptor, here or
+	 * elsewhere.
+	 */
+	if (c->borrowed && s->ep_where == XWHERE_KERNEL) {
+		atomic_fetch_sub(&c->n_kernel, 1);
+		s->ep_where = XWHERE_NONE;
+	}
 	place(c, s, XWHERE_NONE);
 	atomic_store(&s->ep_ctx, NULL);
 	pthread_mutex_unlock(&c->lock);
@@ -591,6 +602,21 @@ static void watch_fired(struct xctx *c, struct xsock *s)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* wake_fd of a borrowed context is readable as long as something is ready. */
+static void take_wake(struct xctx *c)
+{
+	uint64_t n;
+
+	if (!c->borrowed)
+		return;
+	pthread_mutex_lock(&c->lock);
+	if (!c->n_ready) {
+		(void)!read(c->wake_fd, &n, sizeof(n));
+		c->signalled = false;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* What epfd said; number of kernel sockets' events. */
 static int judge(struct xctx *c, const struct epoll_event *in, int k,
 		 struct epoll_event *evs, int max)
@@ -600,7 +626,9 @@ static int judge(struct xctx *c, const struct epoll_event *in, int k,
 	for (i = 0; i < k; i++) {
 		switch (in[i].data.u64) {
 		case XTAG_EVENT:
+			break;
 		case XTAG_WAKE:
+			take_wake(c);
 			break;
 		case XTAG_CONTROL:
 			pthread_mutex_lock(&c->lock);
@@ -669,7 +697,7 @@ static int look(struct xctx *c, struct epoll_event *evs, int max, int ms,
 		n = looked ? judge(c, in, k, evs, max) : -errno;
 	}
 	pthread_mutex_lock(&c->lock);
-	if (looked)
+	if (looked && !c->borrowed)
 		c->signalled = false;
 	pthread_mutex_unlock(&c->lock);
 	c->looked_ns = xclock_ns();
@@ -726,7 +754,7 @@ static int arm(struct xctx *c, struct epoll_event *evs, int max)
 	xctx_sleep_begin(c);
 	xctx_drain(c);
 	n = collect(c, evs, max);
-	if (n) {
+	if (n && !c->borrowed) {
 		c->armed = false;
 		xctx_sleep_end(c);
 	} else if (!xctx_flush(c)) {
@@ -873,8 +901,7 @@ static int leave_wait(struct xctx *c, struct epoll_event *evs, int max, int n)
 	if (!c->fd_used && !c->borrowed)
 		return n;
 	pthread_mutex_lock(&c->lock);
-	if ((n <= 0 || (c->borrowed && !c->n_ready)) && c->fd_used &&
-	    !c->n_sleepers)
+	if ((n <= 0 || c->borrowed) && c->fd_used && !c->n_sleepers)
 		n += arm(c, evs, n ? 0 : max);
 	more = c->n_ready || (n > 0 && !c->borrowed);
 	if (!c->signalled && (c->fd_used ? more : c->n_sleepers && c->n_ready))
@@ -910,13 +937,14 @@ int xts_epoll_wait(void *ectx, struct epoll_event *events, int maxevents,
 
 static int open_epolls(struct xctx *c, int borrowed)
 {
-	struct epoll_event wake = {.events = EPOLLIN | EPOLLET,
-				   .data.u64 = XTAG_WAKE};
+	struct epoll_event wake = {.events = EPOLLIN, .data.u64 = XTAG_WAKE};
 	struct epoll_event kern = {.events = EPOLLIN, .data.u64 = XTAG_KERNEL};
 	struct epoll_event mark = {.events = EPOLLIN,
 				   .data.u64 = (uintptr_t)&marker};
 
 	c->borrowed = borrowed >= 0;
+	if (!c->borrowed)
+		wake.events |= EPOLLET;
 	c->epfd = epoll_create1(EPOLL_CLOEXEC);
 	/* A copy: the program may close its own at any time. */
 	c->kern_epfd = c->borrowed ? fcntl(borrowed, F_DUPFD_CLOEXEC, 0)
@@ -1076,22 +1104,27 @@ static void prune(struct xctx *c)
 	}
 }
 
-/* Lock held: nothing is ready; we are told of what comes. */
+/* Lock held: we are told of what comes. */
 static void rearm(struct xctx *c)
 {
-	struct epoll_event in[LOOK_EVENTS];
-
-	pthread_mutex_unlock(&c->lock);
-	judge(c, in, epoll_wait(c->epfd, in, LOOK_EVENTS, 0), NULL, 0);
-	pthread_mutex_lock(&c->lock);
-	/* Where a thread sleeps, it may have been about to see that edge. */
-	c->signalled = false;
 	c->armed = true;
 	xctx_sleep_begin(c);
 	xctx_drain(c);
 	prune(c);
 	if (!xctx_flush(c))
 		xctx_wake(c);
+}
+
+/* Lock held: nothing is ready. */
+static void take_edge(struct xctx *c)
+{
+	struct epoll_event in[LOOK_EVENTS];
+
+	pthread_mutex_unlock(&c->lock);
+	judge(c, in, epoll_wait(c->epfd, in, LOOK_EVENTS, 0), NULL, 0);
+	pthread_mutex_lock(&c->lock);
+	/* A thread that sleeps may have been about to see it. */
+	rearm(c);
 }
 
 bool xlend_epoll_has(void *ectx)
@@ -1101,12 +1134,13 @@ bool xlend_epoll_has(void *ectx)
 
 	pthread_mutex_lock(&c->lock);
 	c->fd_used = true;
+	if (!c->armed)
+		rearm(c);
 	xctx_drain(c);
 	prune(c);
 	if (!c->n_ready)
-		rearm(c);
+		take_edge(c);
 	has = c->n_ready;
-	/* Each time would be an edge for who has it in an epoll. */
 	if (has && !c->signalled)
 		xctx_wake(c);
 	pthread_mutex_unlock(&c->lock);

@@ -3,8 +3,8 @@
  * lend.c - sockets whose descriptor is the program's own
  *
  * Read lend.h first. The library treats them as any other: they differ in that
- * they are not offered before their first data call, that they stay open in the
- * child of fork(), and that their descriptor may be exchanged.
+ * they are not offered before their first data call, or a later one, that they
+ * stay open in the child of fork(), and that their descriptor may be exchanged.
  */
 #include "libsock/lend.h"
 #include "libsock/service.h"
@@ -13,6 +13,7 @@
 #include <sched.h>
 
 XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
+uint32_t xlend_patience;
 void (*xlend_replace)(int s, int shadow, int fd);
 int (*xlend_claim)(int s);
 bool (*xlend_is_shared)(int s);
@@ -32,6 +33,7 @@ int xlend_adopt(int fd, bool accepted, bool nonblock)
 		return -1;
 	s->lent = true;
 	s->accepted = accepted;
+	xsock_be_patient(s, xlend_patience);
 	/* Whatever was set before is not known. */
 	atomic_store(&s->tuned, true);
 	xsock_set_phase(s,

@@ -4,7 +4,8 @@
  *
  * A lent socket is an XTS socket whose shadow is a descriptor of the program's
  * own. It begins in phase NEW; Linux serves it (also in the program's epoll)
- * until the first xts_ call that moves data, which offers it to the service.
+ * until the first xts_ call that moves data, which offers it to the service, or
+ * the xlend_patience-th one if that is more than 1.
  * xts_close() closes the descriptor.
  *
  * A borrowed polling context is laid under an epoll of the program's: sockets
@@ -32,6 +33,8 @@
 #define XLEND_TLS __thread __attribute__((tls_model("initial-exec")))
 extern XLEND_TLS uint32_t xlend_signals, xlend_signals_seen;
 
+/* Of sockets that are adopted from now on */
+extern uint32_t xlend_patience;
 /* The interposer's; NULL: there is none. The program's descriptors of s, or
  * shadow, which it does not have, become copies of fd: Linux's socket in the
  * place of an old one. A context's lock is held. */

@@ -113,6 +113,7 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	atomic_store(&s->nodelay, false);
 	atomic_store(&s->ask_at_ns, 0);
 	atomic_store(&s->ask_wait_ms, 0);
+	atomic_store(&s->patience, 0);
 	s->ep_armed = s->ep_wants = false;
 	atomic_store(&s->tuned, false);
 	atomic_store(&s->rcvlowat, 1);
@@ -276,6 +277,26 @@ bool xsock_waits(const struct xsock *s)
 	uint64_t at = atomic_load(&s->ask_at_ns);
 
 	return at && (atomic_load(&s->kernel_calls) || xclock_ns() < at);
+}
+
+void xsock_be_patient(struct xsock *s, uint32_t calls)
+{
+	if (calls < 2)
+		return;
+	atomic_store(&s->patience, calls);
+	atomic_store(&s->ask_at_ns, UINT64_MAX);
+}
+
+void xsock_count_call(struct xsock *s)
+{
+	uint32_t left = atomic_load(&s->patience);
+
+	while (left &&
+	       !atomic_compare_exchange_weak(&s->patience, &left, left - 1))
+		;
+	/* At once, but not while another thread is in the kernel. */
+	if (left == 1)
+		atomic_store(&s->ask_at_ns, 1);
 }
 
 void xsock_put_off(struct xsock *s)
@@ -745,9 +766,13 @@ int xts_shutdown(int s, int how)
 		return -1;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return xts_result(-EINVAL);
-	/* NEW: Linux may do it, the connection then stays with Linux. */
-	if (xsock_phase(sock) == XPHASE_NEW)
-		return shutdown(sock->fd, how);
+	/* NEW: Linux may do it; a connection that sends no more stays there. */
+	if (xsock_phase(sock) == XPHASE_NEW) {
+		ret = shutdown(sock->fd, how);
+		if (!ret && how != SHUT_WR)
+			sock->shut_rd = true;
+		return ret;
+	}
 	do {
 		c = xsock_route(sock, UINT64_MAX, true, &ret);
 		if (c && xctx_drain(c) &&

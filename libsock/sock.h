@@ -93,8 +93,9 @@ struct xsock {
 	_Atomic bool nonblock;	       /* O_NONBLOCK */
 	_Atomic bool connecting;       /* connect() said EINPROGRESS */
 	_Atomic uint32_t kernel_calls; /* see above; never reset */
-	_Atomic uint64_t ask_at_ns;    /* not before; 0: never declined */
+	_Atomic uint64_t ask_at_ns;    /* not before; 0: never put off */
 	_Atomic uint32_t ask_wait_ms;  /* how long that was put off */
+	_Atomic uint32_t patience;     /* data calls until it is offered */
 	uint32_t index;		       /* in the table, constant */
 	int fd;			       /* shadow, -1 once closed */
 	/* Socket options, read at the time of asking, then by set calls. */
@@ -245,6 +246,17 @@ bool xsock_kernel_enter(struct xsock *s);
 bool xsock_waits(const struct xsock *s);
 /* NEW: offer it later, not now. */
 void xsock_put_off(struct xsock *s);
+/* NEW: not to be offered before the calls-th data call. */
+void xsock_be_patient(struct xsock *s, uint32_t calls);
+/* A data call; before it is routed. */
+void xsock_count_call(struct xsock *s);
+static inline void xsock_call(struct xsock *s)
+{
+	if (__builtin_expect(atomic_load_explicit(&s->patience,
+						  memory_order_relaxed) != 0,
+			     0))
+		xsock_count_call(s);
+}
 /* Linux has no data for it: a good time to ask. */
 void xsock_drained(struct xsock *s);
 /* ASKING, MOVING, LEAVING: it soon is something else. */

@@ -128,8 +128,10 @@ void xctx_wake(struct xctx *c)
 	xctx_progress(c);
 	for (sl = c->asleep; sl; sl = sl->next)
 		n |= write(sl->wake_fd, &one, sizeof(one));
-	/* Who polls and is awake sees progress, or the ready list. */
-	if (c->polling && !c->signalled && (c->n_sleepers || c->fd_used)) {
+	/* Who polls and is awake sees progress, or the ready list. In an epoll
+	 * of the program's each change is an edge. */
+	if (c->polling && (!c->signalled || (c->borrowed && c->fd_used)) &&
+	    (c->n_sleepers || c->fd_used)) {
 		n |= write(c->wake_fd, &one, sizeof(one));
 		c->signalled = true;
 	}

@@ -8,6 +8,7 @@
  *   XTS_RULES       a file of rules (rules.c)
  *   XTS_NO_CONNECT  connections that the program opens stay with Linux
  *   XTS_NO_ACCEPT   and those it accepts
+ *   XTS_AFTER       the how manieth data call offers a connection
  *   XTS_REPORT      where report.c writes to
  * A connection is offloaded if none of these is against it. A list or a file
  * that can't be read says so once and offloads nothing.
@@ -19,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define AFTER_DEFAULT 4u
 
 struct preload_config config = {.accept = true, .connect = true};
 
@@ -49,6 +52,15 @@ static void complain(const char *what, const char *value)
 	}
 	if (real.write(STDERR_FILENO, line, n) < 0)
 		return;
+}
+
+/* Short connections are Linux's: see tas-run(1), --after. */
+static void read_after(void)
+{
+	const char *v = getenv("XTS_AFTER");
+	unsigned long n = v ? strtoul(v, NULL, 10) : 0;
+
+	xlend_patience = n ? (uint32_t)n : AFTER_DEFAULT;
 }
 
 /* What can't be understood offloads nothing. */
@@ -84,6 +96,7 @@ void config_read(void)
 				       : NULL;
 	if (config.report && !config.program)
 		config.report = NULL;
+	read_after();
 	read_ports();
 	read_rules();
 }

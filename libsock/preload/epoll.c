@@ -264,15 +264,22 @@ static int ours_add(int epfd, int fd, int s, struct epoll_event *ev)
 	return ret;
 }
 
+/* Linux says so. */
+static bool is_wrong(int op, const struct epoll_event *ev)
+{
+	if (op == EPOLL_CTL_DEL)
+		return false;
+	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD)
+		return true;
+	return memory_none(ev) || xlend_epoll_bad(op, ev);
+}
+
 static int ours_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
 {
 	void *has = xlend_registered(s);
 	struct ep *ep = ep_at(fd_word(epfd));
 
-	/* Linux says what is wrong with its arguments. */
-	if ((op != EPOLL_CTL_DEL && memory_none(ev)) ||
-	    xlend_epoll_bad(op, ev) ||
-	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
+	if (is_wrong(op, ev))
 		return real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD)
 		return ours_add(epfd, fd, s, ev);
@@ -325,20 +332,6 @@ static bool is_epoll(int epfd, int fd)
 	return found;
 }
 
-/* A socket that has become Linux's, where libsock knows how it was registered:
- * one that had reported once is not registered with the kernel. */
-static int kernel_ctl(int epfd, int op, int fd, int s, struct epoll_event *ev)
-{
-	struct ep *ep = ep_at(fd_word(epfd));
-	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
-
-	if (!ctx || xlend_registered(s) != ctx ||
-	    atomic_load(&by_fd[s]) != fd ||
-	    (op != EPOLL_CTL_DEL && memory_none(ev)) || xlend_epoll_bad(op, ev))
-		return real.epoll_ctl(epfd, op, fd, ev);
-	return xts_epoll_ctl(ctx, op, s, ev);
-}
-
 int ep_registered_by(int s)
 {
 	return xlend_registered(s) ? atomic_load(&by_fd[s]) : -1;
@@ -364,15 +357,29 @@ int epoll_create1(int flags)
 	return created(real.epoll_create1(flags));
 }
 
+/* A socket that has become Linux's, where libsock knows how it was registered:
+ * one that had reported once is not registered with the kernel. */
+static int kernels_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	struct ep *ep = ep_at(fd_word(epfd));
+	void *ctx = ep ? atomic_load(&ep->ctx) : NULL;
+	int s = fd_number_of(fd_word(fd));
+
+	if (!is_wrong(op, ev) && ctx && xlend_registered(s) == ctx &&
+	    atomic_load(&by_fd[s]) == fd)
+		return xts_epoll_ctl(ctx, op, s, ev);
+	return real.epoll_ctl(epfd, op, fd, ev);
+}
+
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd), ret;
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	if (unlikely(fd_kind_of(fd_word(fd)) == FD_KERNEL))
-		return kernel_ctl(epfd, op, fd, fd_number_of(fd_word(fd)), ev);
-	ret = real.epoll_ctl(epfd, op, fd, ev);
+	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL
+		      ? kernels_ctl(epfd, op, fd, ev)
+		      : real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
 	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
 	     (!fd_word(fd) && is_epoll(epfd, fd))))

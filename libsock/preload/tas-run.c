@@ -31,6 +31,7 @@ static const char help[] =
 	"\n"
 	"  -p, --ports LIST    only connections to these ports: 80,6000-6999\n"
 	"  -R, --rules FILE    choose connections by the rules in FILE\n"
+	"  -a, --after N       offer a connection with its N-th data call (4)\n"
 	"  -C, --no-connect    not those that PROGRAM opens\n"
 	"  -A, --no-accept     not those that it accepts\n"
 	"  -s, --spin-us N     a waiting call spins that long before it sleeps\n"
@@ -76,12 +77,27 @@ static void set_rules(const char *path)
 	free(absolute);
 }
 
+static void set_after(const char *number)
+{
+	char *end;
+	unsigned long n = strtoul(number, &end, 10);
+
+	if (!n || *end || *number == '-' || n > UINT32_MAX) {
+		fprintf(stderr,
+			"tas-run: --after \"%s\": write a number from 1 up\n",
+			number);
+		exit(125);
+	}
+	set("XTS_AFTER", number);
+}
+
 /* The options' effect on the environment; the program's place in argv. */
 static int options(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"ports", required_argument, NULL, 'p'},
 		{"rules", required_argument, NULL, 'R'},
+		{"after", required_argument, NULL, 'a'},
 		{"no-connect", no_argument, NULL, 'C'},
 		{"no-accept", no_argument, NULL, 'A'},
 		{"spin-us", required_argument, NULL, 's'},
@@ -92,14 +108,17 @@ static int options(int argc, char **argv)
 		{0}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+p:R:CAs:c:r:hV", longs, NULL)) !=
-	       -1) {
+	while ((c = getopt_long(argc, argv, "+p:R:a:CAs:c:r:hV", longs,
+				NULL)) != -1) {
 		switch (c) {
 		case 'p':
 			set_ports(optarg);
 			break;
 		case 'R':
 			set_rules(optarg);
+			break;
+		case 'a':
+			set_after(optarg);
 			break;
 		case 'C':
 			set("XTS_NO_CONNECT", "1");

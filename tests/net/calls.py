@@ -449,6 +449,26 @@ def sandbox_used():
     os.waitpid(pid, 0)
 
 
+# There a child takes over from its parent, who goes on with it later. 4 lines
+def sandbox_takes():
+    fd = accept()
+    answer(fd)
+
+    def serve():
+        sandbox()
+        answer(fd, 2)
+    check(in_child(serve) == 0, 'the child')
+    answer(fd)
+
+
+# A process enters it with a connection of its own. 3 lines
+def sandbox_own():
+    fd = accept()
+    answer(fd)
+    sandbox()
+    answer(fd, 2)
+
+
 # A program of another image serves it: exec(). 3 lines
 def exec_serves():
     fd = accept()

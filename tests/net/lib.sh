@@ -26,6 +26,8 @@
 LIB_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${BUILD:=$LIB_DIR/../../.build}"
 export BUILD
+# What is tested is the service: tas-run offers each connection at once.
+export XTS_AFTER=1
 # shellcheck source=bench/testbed.sh
 . "$LIB_DIR/../../bench/testbed.sh"
 : "${STACK:=tas-xdp}"

@@ -33,9 +33,9 @@ started() {
 	local activate=()
 	report_begin calls
 	[ "$1" != listen_fds ] || activate=("$PYTHON" "$CALLS" activate)
-	bg_server calls env WHERE=$STACK PEER_RUNS="$TB_DIR/peer-runs" \
-		timeout 30 "${activate[@]}" "$RUN" \
-		--report "$TB_DIR/calls.report" "$PYTHON" "$CALLS" "$1"
+	bg_server calls env PEER_RUNS="$TB_DIR/peer-runs" timeout 30 \
+		"${activate[@]}" "$RUN" --report "$TB_DIR/calls.report" \
+		"$PYTHON" "$CALLS" "$1"
 }
 
 # scenario NAME OFFLOADED[+HANDED] "LINES..." [at-once]: so many connections are
@@ -75,6 +75,8 @@ run_all() {
 	scenario fork_late 0 3
 	scenario sandbox_new 0 3
 	scenario sandbox_used 0+2 3
+	scenario sandbox_takes 0+2 4
+	scenario sandbox_own 0+1 3
 	scenario exec_serves 1 3
 	scenario exec_used 1 4
 	scenario inetd_used 2 3

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck disable=SC1091,SC2086,SC2119 # $SERVER4 and its like are words
 #
-# tas-run --rules: which connections of a program the service carries.
+# tas-run --rules, --after: which connections of a program the service carries.
 #
 #   peer                                server
 #   10.9.0.1, fd09::1                   10.9.0.2, fd09::2 on tas0
@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")" && . ./lib.sh && . ./run.sh
 is_tas || { skip "tas-run --rules" "only where there is a service"; exit 0; }
 
-# answers N: accepts N connections on the ports 7001 and 7002, one byte each
+# answers N: accepts N connections on the ports 7001 and 7002, byte by byte
 ANSWERS='
 import select, socket, sys
 ports = [socket.create_server(("::", p), family=socket.AF_INET6,
@@ -20,17 +20,18 @@ ports = [socket.create_server(("::", p), family=socket.AF_INET6,
 print("listening", flush=True)
 for i in range(int(sys.argv[1])):
     s = select.select(ports, [], [])[0][0].accept()[0]
-    s.sendall(s.recv(1))
-    s.recv(1)
+    while c := s.recv(1):
+        s.sendall(c)
     s.close()
 '
-# asks ADDRESS PORT...: one byte there and back
+# asks ADDRESS PORT...: $TURNS bytes there and back, one after the other
 ASKS='
-import socket, sys
+import os, socket, sys
 for port in sys.argv[2:]:
     s = socket.create_connection((sys.argv[1], int(port)), 10)
-    s.sendall(b"x")
-    assert s.recv(1) == b"x"
+    for i in range(int(os.environ.get("TURNS", 1))):
+        s.sendall(b"%d" % (i % 10))
+        assert s.recv(1) == b"%d" % (i % 10)
     s.close()
 '
 asks() { in_peer timeout 20 "$PYTHON" -c "$ASKS" "$@"; }
@@ -78,6 +79,29 @@ clients() {
 	check_wait "their server ends" $far far
 }
 
+# after NAME WANT: how many are carried of three connections: with one request,
+# two, many
+after() {
+	local srv=$BG_PID
+	listens srv
+	check "$1: one request" asks $SERVER4 7001
+	TURNS=2 check "$1: two" asks $SERVER4 7001
+	TURNS=50 check "$1: many" asks $SERVER4 7001
+	check_wait "$1: the server ends" $srv srv
+	check_eq "$1: connections carried" "$(carried srv)" "$2"
+}
+patience() {
+	local tests_after=$XTS_AFTER
+	unset XTS_AFTER
+	run_server srv "$PYTHON" -c "$ANSWERS" 3
+	after "as it is" 2
+	XTS_AFTER=1 run_server srv "$PYTHON" -c "$ANSWERS" 3
+	after "--after 1" 3
+	XTS_AFTER=1000 run_server srv "$PYTHON" -c "$ANSWERS" 3
+	after "--after 1000" 0
+	export XTS_AFTER=$tests_after
+}
+
 # A mistake in the options: PROGRAM is not run.
 refused() {
 	in_server "$BUILD/tas-run" "$@" touch "$TB_DIR/ran" 2>"$TB_DIR/said"
@@ -91,6 +115,7 @@ mistakes() {
 		"$TB_DIR/said"
 	check "no rules there: the program is not run" \
 		refused --rules "$TB_DIR/none"
+	check "no number of calls: the program is not run" refused --after 0
 	check "no list of ports: the program is not run" refused --ports 80-
 	# one that came after that look
 	report_begin cli
@@ -103,6 +128,7 @@ mistakes() {
 stack_up
 accepting
 clients
+patience
 mistakes
 daemon_stop
 check_eq "the service stops" $? 0

@@ -6,6 +6,11 @@
  * several descriptors are ready: they are collected over some calls and said
  * sorted by what they were registered with. What is to come only once
  * (EPOLLET, EPOLLONESHOT) is said with how often it came.
+ *
+ * A connection that gets a second entry goes home to Linux. Where one comes or
+ * goes, what is ready is told once more. So there are second entries only where
+ * steps may do that, and there, and before a connection is used, none that is
+ * to come only once. What is over can't go home.
  */
 #include "world.h"
 
@@ -83,19 +88,20 @@ void step_epoll_open(void)
 	default:
 		fd = epoll_create1(chance(2) ? EPOLL_CLOEXEC : 0);
 		say("epoll fd%d", fd);
-		item_add(fd, EPOLL, 0);
+		item_add(fd, EPOLL, 0)->epoll = ++w->epolls;
 	}
 }
 
 /* ---- control ------------------------------------------------------------- */
 
-static uint32_t pick_events(void)
+static uint32_t pick_events(const struct item *it)
 {
 	uint32_t events = masks[pick(sizeof(masks) / sizeof(masks[0]))];
+	bool stays = !w->leave && w->settle;
 
-	if (chance(3))
+	if (chance(3) && stays)
 		events |= EPOLLET;
-	if (chance(6))
+	if (chance(6) && !w->leave)
 		events |= EPOLLONESHOT;
 	if (chance(10))
 		events |= EPOLLEXCLUSIVE;
@@ -128,6 +134,38 @@ static void control_badly(int ep, int fd)
 	}
 }
 
+static bool has_entry(const struct item *ep, const struct item *it)
+{
+	return conn_of(it)->in_epoll == ep->epoll &&
+	       conn_of(it)->in_by == it->fd;
+}
+
+/* It would be a second entry that is not to be. */
+static bool may_add(const struct item *ep, const struct item *it)
+{
+	const struct conn *c = conn_of(it);
+
+	return it->kind != CONN || !c->in_epoll || has_entry(ep, it) ||
+	       (w->leave && !conn_over(c));
+}
+
+static int control(const struct item *ep, int op, const struct item *it,
+		   struct epoll_event *ev)
+{
+	int n = epoll_ctl(ep->fd, op, it->fd, ev);
+	struct conn *c = conn_of(it);
+
+	if (n || it->kind != CONN)
+		return n;
+	if (op == EPOLL_CTL_ADD && !c->in_epoll) {
+		c->in_epoll = ep->epoll;
+		c->in_by = it->fd;
+	} else if (op == EPOLL_CTL_DEL && has_entry(ep, it)) {
+		c->in_epoll = 0;
+	}
+	return n;
+}
+
 void step_epoll_ctl(void)
 {
 	static const int ops[] = {EPOLL_CTL_ADD, EPOLL_CTL_ADD, EPOLL_CTL_ADD,
@@ -137,20 +175,20 @@ void step_epoll_ctl(void)
 	struct epoll_event ev = {0};
 	int op = ops[pick(6)];
 
-	if (!ep || !it)
+	if (!ep || !it || !may_add(ep, it))
 		return;
 	say("ctl fd%d of fd%d", ep->fd, it->fd);
 	if (!w->tame && chance(15) && it->kind != EPOLL) {
 		control_badly(ep->fd, it->fd);
 		return;
 	}
-	ev.events = pick_events();
+	ev.events = pick_events(it);
 	ev.data.u64 = (uint64_t)w->step << 17 | (uint32_t)it->fd;
 	if (ev.events & (EPOLLET | EPOLLONESHOT))
 		ev.data.u64 |= ONCE;
 	say(" op %d %x", op, ev.events);
-	say_result(epoll_ctl(ep->fd, op, it->fd,
-			     op == EPOLL_CTL_DEL && chance(2) ? NULL : &ev));
+	say_result(control(ep, op, it,
+			   op == EPOLL_CTL_DEL && chance(2) ? NULL : &ev));
 }
 
 /* ---- waiting ------------------------------------------------------------- */
@@ -281,18 +319,19 @@ static void wait_signalled(int ep)
 }
 
 /* Registering it may show that it is in there already; either way, it is. */
-static bool registered(int ep, const struct item *it)
+static bool registered(const struct item *ep, const struct item *it)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
 
 	ev.data.u64 = (uint64_t)w->step << 17 | (uint32_t)it->fd;
-	if (epoll_ctl(ep, EPOLL_CTL_ADD, it->fd, &ev) == 0)
+	if (!may_add(ep, it))
+		return false;
+	if (control(ep, EPOLL_CTL_ADD, it, &ev) == 0)
 		return true;
-	return errno == EEXIST &&
-	       epoll_ctl(ep, EPOLL_CTL_MOD, it->fd, &ev) == 0;
+	return errno == EEXIST && control(ep, EPOLL_CTL_MOD, it, &ev) == 0;
 }
 
-static void wait_for_data(int ep)
+static void wait_for_data(const struct item *ep)
 {
 	struct item *it = item_pick(CONN);
 	struct conn *c;
@@ -304,10 +343,10 @@ static void wait_for_data(int ep)
 	if (!registered(ep, it))
 		return;
 	/* As it may be readable already */
-	if (wait_once(ep, 0, NULL))
+	if (wait_once(ep->fd, 0, NULL))
 		return;
 	peer_sends(c, 1000 + pick(400), 4);
-	wait_once(ep, LIMIT_MS, NULL);
+	wait_once(ep->fd, LIMIT_MS, NULL);
 	peer_last();
 }
 
@@ -336,7 +375,7 @@ void step_epoll_wait(void)
 				say(" TOO EARLY");
 			break;
 		default:
-			wait_for_data(ep->fd);
+			wait_for_data(ep);
 		}
 	}
 	say_ready(ep->fd);

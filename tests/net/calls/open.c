@@ -378,19 +378,18 @@ void step_peer(void)
 
 /* ---- duplicates ---------------------------------------------------------- */
 
-static void added_copy(int fd, enum kind kind, int conn)
+static void added_copy(int fd, const struct item *of)
 {
 	say_result(fd);
 	if (fd >= 0)
-		item_add(fd, kind, conn);
+		item_add_copy(fd, of);
 }
 
 /* it's descriptor in place of another one's */
 static void replace(struct item *it)
 {
-	struct item *old = item_any();
-	enum kind kind = it->kind;
-	int conn = it->conn, to = old->fd, n;
+	struct item *old = item_any(), of = *it;
+	int to = old->fd, n;
 	struct conn *c = conn_of(old);
 	bool same = old == it;
 
@@ -403,7 +402,7 @@ static void replace(struct item *it)
 	if (n < 0 || same)
 		return;
 	item_gone(old);
-	item_add(n, kind, conn);
+	item_add_copy(n, &of);
 }
 
 void step_dup(void)
@@ -416,15 +415,13 @@ void step_dup(void)
 	switch (pick(6)) {
 	case 0:
 	case 1:
-		added_copy(dup(it->fd), it->kind, it->conn);
+		added_copy(dup(it->fd), it);
 		break;
 	case 2:
-		added_copy(fcntl(it->fd, F_DUPFD, 40 + pick(10)), it->kind,
-			   it->conn);
+		added_copy(fcntl(it->fd, F_DUPFD, 40 + pick(10)), it);
 		break;
 	case 3:
-		added_copy(fcntl(it->fd, F_DUPFD_CLOEXEC, 0), it->kind,
-			   it->conn);
+		added_copy(fcntl(it->fd, F_DUPFD_CLOEXEC, 0), it);
 		break;
 	case 4:
 		say(" wrong");

@@ -22,6 +22,19 @@ struct option {
 	int values[4]; /* to set; all 0: only to get */
 };
 
+/* What has come home was bound to its address once more: that sets it. */
+static bool binding_sets(int level, int opt)
+{
+	return level == IPPROTO_IPV6 && opt == IPV6_V6ONLY;
+}
+
+/* Setting what only Linux serves, or nobody knows, sends a connection home. */
+static bool goes_home(const struct option *o)
+{
+	return o->level == 12345 || o->opt == 9999 || o->opt == 999 ||
+	       (o->level == SOL_SOCKET && o->opt == SO_TIMESTAMP);
+}
+
 #define OPT(level, opt, ...)                                                   \
 	{                                                                      \
 #opt, level, opt,                                              \
@@ -137,7 +150,9 @@ static void set_badly(struct item *it)
 	const void *val = &value;
 
 	/* What it would do is not known. */
-	if (o->opt == TCP_REPAIR && o->level == IPPROTO_TCP)
+	if ((o->opt == TCP_REPAIR && o->level == IPPROTO_TCP) ||
+	    (goes_home(o) && !w->leave) ||
+	    (binding_sets(o->level, o->opt) && w->leave))
 		return;
 	if (!w->tame && chance(2))
 		val = bad_memory();
@@ -153,7 +168,9 @@ static void set_one(struct item *it)
 	const struct option *o = &options[pick(OPTIONS)];
 	int value = o->values[pick(4)], n;
 
-	if (o->level == IPPROTO_TCP && o->opt == TCP_REPAIR)
+	if ((o->level == IPPROTO_TCP && o->opt == TCP_REPAIR) ||
+	    (goes_home(o) && !w->leave) ||
+	    (binding_sets(o->level, o->opt) && w->leave))
 		return;
 	n = setsockopt(it->fd, o->level, o->opt, &value, sizeof(value));
 	say("setsockopt fd%d %s %d", it->fd, o->name, value);
@@ -220,7 +237,8 @@ void step_getsockopt(void)
 		opt = structs[pick(4)];
 	}
 	/* Whether ACKs are quick is a matter of the moment. */
-	if (level == IPPROTO_TCP && opt == TCP_QUICKACK)
+	if ((level == IPPROTO_TCP && opt == TCP_QUICKACK) ||
+	    (binding_sets(level, opt) && w->leave))
 		return;
 	say("getsockopt fd%d %d %d %u", it->fd, level, opt, len);
 	if (w->tame || !chance(12)) {
@@ -421,6 +439,9 @@ static int wrong_call(int fd, struct item *it, uint32_t what)
 	case 6:
 		return fsync(fd);
 	case 7:
+		/* After its end, one that came home still has its port. */
+		if (w->leave && it->kind == CONN)
+			return 0;
 		return bind(fd, (struct sockaddr *)&w->self, w->addr_len);
 	case 8:
 		return it->kind == CONN ? listen(fd, 5) : 0;

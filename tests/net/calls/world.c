@@ -305,6 +305,26 @@ struct item *item_add(int fd, enum kind kind, int conn)
 	return it;
 }
 
+struct item *item_add_copy(int fd, const struct item *of)
+{
+	uint32_t epoll = of->epoll;
+	struct item *it = item_add(fd, of->kind, of->conn);
+
+	it->epoll = epoll;
+	return it;
+}
+
+/* Its entries are gone with its last descriptor. */
+static void epoll_gone(uint32_t epoll)
+{
+	for (int i = 0; i < w->n_items; i++)
+		if (w->items[i].epoll == epoll)
+			return;
+	for (int i = 0; i < SLOTS; i++)
+		if (w->conns[i].in_epoll == epoll)
+			w->conns[i].in_epoll = 0;
+}
+
 static void conn_gone(struct conn *c)
 {
 	struct answer a;
@@ -323,8 +343,11 @@ void item_gone(struct item *it)
 {
 	struct conn *c = conn_of(it);
 	bool last = it->kind == CONN && --c->refs == 0;
+	uint32_t epoll = it->epoll;
 
 	*it = w->items[--w->n_items];
+	if (epoll)
+		epoll_gone(epoll);
 	if (last)
 		conn_gone(c);
 }

@@ -40,17 +40,22 @@ struct conn {
 	bool linger;
 	int lowat;
 	int rcv_ms, snd_ms; /* SO_RCVTIMEO, SO_SNDTIMEO */
+	/* The entry that an epoll (by its number, 0: none) has of it. */
+	uint32_t in_epoll;
+	int in_by;
 };
 
 struct item {
 	int fd;
 	enum kind kind;
 	int conn;
+	uint32_t epoll; /* which: duplicates have the same number */
 };
 
 struct world {
 	uint64_t seed, rng;
 	uint32_t opened; /* connections so far */
+	uint32_t epolls; /* the same */
 	int step;
 	bool leave;  /* steps that send a connection home to Linux */
 	bool settle; /* connections are used before the first step with them */
@@ -100,6 +105,7 @@ struct item *item_any(void);
 struct item *item_over(void);
 struct item *item_of_conn(const struct conn *c);
 struct item *item_add(int fd, enum kind kind, int conn);
+struct item *item_add_copy(int fd, const struct item *of);
 /* The descriptor is closed; if it was its connection's last one, what the peer
  * sees of the end is said. */
 void item_gone(struct item *it);
