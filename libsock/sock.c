@@ -479,7 +479,8 @@ static int route_new(struct xsock *s, uint64_t deadline_ns, bool brief)
 {
 	bool waits = xsock_waits(s);
 
-	if (!waits && !(brief && s->lent))
+	/* What another process has may be offloaded for that one. */
+	if (!waits && !(brief && s->lent && !s->inherited))
 		return xsock_engage(s, deadline_ns != 0);
 	if (!xsock_kernel_enter(s))
 		return 0;
