@@ -151,6 +151,7 @@ nginx_runs() {
 		reloaded $pid "$old"
 	check "which serve [$STACK]" serves 80
 	end $pid QUIT
+	# the short ones may be over before the service has decided
 	check_offloaded "nginx [$STACK]" nginx 319 300
 }
 
