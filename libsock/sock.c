@@ -12,7 +12,9 @@
  * of it and keeps the connection until everything sent is acknowledged, so
  * closing does not block; the slot waits in CLOSING for the service's last
  * reply (its cookie is still valid, its number is EBADF). Only SO_LINGER with a
- * time makes the call wait. SO_LINGER {1, 0} aborts.
+ * time makes the call wait. SO_LINGER {1, 0} aborts. A connection that the
+ * service has not begun to take is ended in the kernel: the program may never
+ * look at an answer again.
  *
  * The table grows by chunks and never shrinks: XSOCK_CHUNKS * XSOCK_CHUNK
  * sockets at most, then EMFILE. Looking up takes no lock.
@@ -27,6 +29,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define GONE_NS 1000000000u /* a flow whose socket Linux has reset */
@@ -841,6 +844,37 @@ static void linger(struct xsock *s, uint32_t gen, int seconds)
 	}
 }
 
+/* Linux ends the connection now: the service, which has a copy of the
+ * descriptor, declines it when it gets to it. */
+static void end_in_kernel(const struct xsock *s, const struct linger *lg)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	int unread = 0;
+
+	if (lg->l_onoff || (!ioctl(s->fd, FIONREAD, &unread) && unread))
+		(void)connect(s->fd, &none, sizeof(none));
+	else
+		shutdown(s->fd, SHUT_RDWR);
+}
+
+/* Nobody may look at the answer, so the end does not wait for it, unless the
+ * service has begun to take the connection: then it comes soon. */
+static void close_asking(struct xctx *c, struct xsock *s,
+			 const struct linger *lg)
+{
+	uint64_t end = xask_patience();
+	int err = 0;
+
+	while (s->ask && xsock_phase(s) == XPHASE_ASKING && err != -EAGAIN) {
+		if (!(lg->l_onoff && lg->l_linger) && xask_enter(c, s)) {
+			end_in_kernel(s, lg);
+			xask_leave(c);
+			return;
+		}
+		err = xask_wait(c, end);
+	}
+}
+
 /* false: another thread changed the phase, look again */
 static bool close_user(struct xsock *s)
 {
@@ -865,6 +899,13 @@ static bool close_user(struct xsock *s)
 		return false;
 	}
 	getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &lg, &len);
+	if (phase == XPHASE_ASKING && s->ask) {
+		close_asking(c, s, &lg);
+		if (xsock_phase(s) != phase || atomic_load(&s->ctx) != c) {
+			pthread_mutex_unlock(&c->lock);
+			return false;
+		}
+	}
 	/* The service must not block when it closes its copy. */
 	if (lg.l_onoff && lg.l_linger)
 		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));

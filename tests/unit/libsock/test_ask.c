@@ -239,6 +239,57 @@ static void test_declined_it_stays_linuxs(void **state)
 	assert_int_equal(xlend_state(s), XLEND_KERNEL);
 }
 
+static void assert_peer_sees(ssize_t n, int err)
+{
+	char c;
+
+	assert_int_equal(recv(peer, &c, 1, 0), n);
+	if (n < 0)
+		assert_int_equal(errno, err);
+}
+
+/* The program need not make another call for that. */
+static void test_the_end_does_not_wait_for_the_service(void **state)
+{
+	asked();
+	assert_int_equal(xts_send(s, "x", 1, 0), 1);
+	assert_int_equal(xts_close(s), 0);
+	assert_peer_gets("x");
+	assert_peer_sees(0, 0);
+}
+
+static void test_unread_data_reset_it(void **state)
+{
+	asked();
+	peer_sends("unread");
+	assert_int_equal(xts_close(s), 0);
+	assert_peer_sees(-1, ECONNRESET);
+}
+
+static void test_so_does_a_linger_time_of_zero(void **state)
+{
+	struct linger reset = {.l_onoff = 1};
+
+	asked();
+	xts_setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	assert_int_equal(xts_close(s), 0);
+	assert_peer_sees(-1, ECONNRESET);
+}
+
+static void test_what_is_being_taken_is_closed_by_the_service(void **state)
+{
+	struct fakesvc_flow *f = asked();
+	struct xts_cmd cmd;
+	pthread_t thread;
+
+	assert_true(fakesvc_begin(f));
+	thread = answered_later(f);
+	assert_int_equal(xts_close(s), 0);
+	pthread_join(thread, NULL);
+	assert_true(fakesvc_command(f, &cmd));
+	assert_int_equal(cmd.flags, XTS_F_CLOSE);
+}
+
 struct user {
 	pthread_t thread;
 	_Atomic bool stop;
@@ -432,6 +483,10 @@ int main(void)
 		T(a_blocking_call_waits_for_the_service),
 		T(a_broken_pipe_is_told_by_signal_and_error),
 		T(declined_it_stays_linuxs),
+		T(the_end_does_not_wait_for_the_service),
+		T(unread_data_reset_it),
+		T(so_does_a_linger_time_of_zero),
+		T(what_is_being_taken_is_closed_by_the_service),
 		T(a_busy_program_does_not_keep_it_off),
 		T(poll_sees_what_linux_has),
 		T(poll_waits_for_what_is_being_taken),
