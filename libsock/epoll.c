@@ -1134,10 +1134,8 @@ bool xlend_epoll_has(void *ectx)
 
 	pthread_mutex_lock(&c->lock);
 	c->fd_used = true;
-	if (!c->armed)
-		rearm(c);
-	xctx_drain(c);
-	prune(c);
+	/* Afresh: the service tells once. */
+	rearm(c);
 	if (!c->n_ready)
 		take_edge(c);
 	has = c->n_ready;

@@ -87,10 +87,11 @@ static void replace(struct xsock *s, int fd)
 /* fd takes the place of the shadow. */
 static void adopt(struct xctx *c, struct xsock *s, int fd)
 {
+	/* Before a child has it. */
+	if (s->shut_rd)
+		shutdown(fd, SHUT_RD);
 	replace(s, fd);
 	close(fd);
-	if (s->shut_rd)
-		shutdown(s->fd, SHUT_RD);
 	s->leaving = XLEAVE_NOT;
 	s->foreign = false;
 	s->rx_avail = s->rx_credits = s->tx_used = s->tx_unsent = 0;

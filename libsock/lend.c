@@ -65,9 +65,14 @@ enum xlend_state xlend_state(int s)
 void xlend_inherited(int s)
 {
 	struct xsock *sock = xsock_get(s);
+	struct pollfd p = {.events = POLLRDHUP};
 
-	if (sock)
-		sock->inherited = true;
+	if (!sock)
+		return;
+	sock->inherited = true;
+	/* Established, so it is a shutdown() of this end. */
+	p.fd = sock->fd;
+	sock->shut_rd = poll(&p, 1, 0) == 1 && p.revents & POLLRDHUP;
 }
 
 bool xlend_keep(int s, enum xts_reason reason)

@@ -61,7 +61,7 @@ void xlend_init(void);
  * a moment ago. */
 int xlend_adopt(int fd, bool accepted, bool nonblock);
 enum xlend_state xlend_state(int s);
-/* Other processes may have it. */
+/* It was established a moment ago, and other processes may have it. */
 void xlend_inherited(int s);
 /* It stays with Linux, unless it was offered already; true: it does. */
 bool xlend_keep(int s, enum xts_reason reason);

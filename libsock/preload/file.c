@@ -92,10 +92,8 @@ ssize_t sendfile64(int out, int in, off_t *off, size_t len)
 ssize_t splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 	       unsigned int flags)
 {
-	int from = fd_ours(in), to = fd_ours(out);
-
-	if (unlikely((from && sock_leave(from, XTS_REASON_SHARED)) ||
-		     (to && sock_leave(to, XTS_REASON_SHARED)))) {
+	if (unlikely((fd_ours(in) && sock_leave_fd(in)) ||
+		     (fd_ours(out) && sock_leave_fd(out)))) {
 		errno = EINVAL;
 		return -1;
 	}

@@ -18,6 +18,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define DECIDED_NS UINT64_C(1000000000)
 
@@ -54,9 +55,13 @@ int sock_leave(int s, enum xts_reason reason)
 
 int sock_leave_fd(int fd)
 {
-	int s = fd_ours(fd);
+	int s = fd_ours(fd), rc = s ? sock_leave(s, XTS_REASON_SHARED) : 0;
+	int unread = 0;
 
-	return s ? sock_leave(s, XTS_REASON_SHARED) : 0;
+	/* What is over, and read to its end, is so for Linux, too. */
+	if (rc == -ENOTCONN && !xts_ioctl(s, FIONREAD, &unread) && !unread)
+		rc = 0;
+	return rc;
 }
 
 /* As it is now it may be used by another process. */
@@ -64,8 +69,7 @@ static bool may_pass(int fd)
 {
 	int s = fd_ours(fd);
 
-	return !s || xlend_state(s) == XLEND_NEW ||
-	       !sock_leave(s, XTS_REASON_SHARED);
+	return !s || xlend_state(s) == XLEND_NEW || !sock_leave_fd(fd);
 }
 
 int sock_leave_passed(const struct msghdr *msg)

@@ -211,6 +211,9 @@ static void get_info(struct item *it)
 	socklen_t len = chance(2) ? sizeof(info) : pick(sizeof(info));
 	int n = getsockopt(it->fd, IPPROTO_TCP, TCP_INFO, &info, &len);
 
+	/* On its way home a FIN is sent once more. */
+	if (w->leave && info.tcpi_state == TCP_FIN_WAIT1)
+		info.tcpi_state = TCP_FIN_WAIT2;
 	say("info fd%d", it->fd);
 	say_result(n);
 	say(" %u %u", len, info.tcpi_state);

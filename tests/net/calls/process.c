@@ -32,6 +32,7 @@ static void child_works(void)
 	pid_t pid;
 
 	say_end();
+	w->in_child = true;
 	pid = fork();
 	if (pid == 0) {
 		watchdog();
@@ -43,6 +44,7 @@ static void child_works(void)
 		_exit(7);
 	}
 	await_child(pid);
+	w->in_child = false;
 }
 
 /* The parent closes its descriptor, the child goes on with it. */
@@ -168,7 +170,7 @@ void step_pass(void)
 	struct item *it = item_pick(CONN);
 	int pair[2], fd = -1;
 
-	if (!w->leave || !it || items_full() ||
+	if (!w->leave || !it || conn_over(conn_of(it)) || items_full() ||
 	    socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) < 0)
 		return;
 	say("pass fd%d", it->fd);
@@ -229,7 +231,7 @@ void step_splice(void)
 	ssize_t n, got;
 
 	/* SPLICE_F_NONBLOCK is the pipe's. */
-	if (!w->leave || !it ||
+	if (!w->leave || !it || conn_over(conn_of(it)) ||
 	    (!conn_of(it)->nonblock && conn_waits(conn_of(it), 1)) ||
 	    pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
 		return;

@@ -257,6 +257,12 @@ static struct item *pick_one(enum kind kind)
 			return &w->items[i];
 }
 
+/* What is over, and why, is the parent's to know. */
+static bool is_parents(const struct item *it)
+{
+	return w->in_child && it->kind == CONN && conn_over(conn_of(it));
+}
+
 struct item *item_pick(enum kind kind)
 {
 	struct item *it = pick_one(kind);
@@ -265,12 +271,14 @@ struct item *item_pick(enum kind kind)
 	for (int i = 0; i < 3 && it && kind == CONN && conn_over(conn_of(it));
 	     i++)
 		it = pick_one(kind);
-	return it;
+	return it && is_parents(it) ? NULL : it;
 }
 
 struct item *item_any(void)
 {
-	return &w->items[pick((uint32_t)w->n_items)];
+	struct item *it = &w->items[pick((uint32_t)w->n_items)];
+
+	return is_parents(it) ? pick_one(LISTENER) : it;
 }
 
 struct item *item_over(void)

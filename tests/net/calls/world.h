@@ -59,7 +59,8 @@ struct world {
 	int step;
 	bool leave;  /* steps that send a connection home to Linux */
 	bool settle; /* connections are used before the first step with them */
-	bool tame;   /* no pointers to where nothing is */
+	bool in_child;	/* a child takes steps */
+	bool tame;	/* no pointers to where nothing is */
 	bool accepting; /* listener: nonblocking */
 	int pending;	/* connection that waits to be accepted, -1 */
 	int family;
