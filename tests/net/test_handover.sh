@@ -124,7 +124,7 @@ many() {
 		--count 300 --concurrency 20 --timeout 60 "$@" "$addr" 5001
 	check_wait "$name: no byte lost ($addr)" "$srv" srv
 	handed=$(value handed "$TB_DIR/srv")
-	check_ge "$name: many were handed over ($addr)" "$handed" 30
+	check_ge "$name: some were handed over ($addr)" "$handed" 5
 	figure "$name ($addr): $handed handed over, $(value hand_us "$TB_DIR/srv") us at most; $(value stall_ms "$TB_DIR/cli") ms longest stall"
 }
 
