@@ -16,8 +16,11 @@
  * not done in the kernel then but waits, too: a send of more than fits the
  * buffers (xask_sends()), and urgent data (the callers look).
  *
- * A service without XTS_F_TAKES does not tell when it begins: then there is no
- * number, and non-blocking calls find nothing (EAGAIN) in phase ASKING.
+ * All this is for lent sockets, whose programs know nothing of a service. What
+ * is quick and short may be over before the service begins. The other sockets
+ * have no number, nor has any with a service that does not tell when it begins
+ * (XTS_F_TAKES): their non-blocking calls find nothing (EAGAIN) in phase ASKING,
+ * and no connection is too short to be offloaded.
  *
  * State: asked and decided of a context, ask of a socket, under the context's
  * lock. The number of requests that the service has begun with and not answered
@@ -49,7 +52,7 @@ static uint32_t taken(const struct xctx *c)
 
 void xask_begin(struct xctx *c, struct xsock *s)
 {
-	s->ask = c->session->takes ? next(c->asked) : 0;
+	s->ask = c->session->takes && s->lent ? next(c->asked) : 0;
 }
 
 void xask_sent(struct xctx *c, const struct xsock *s)

@@ -35,6 +35,8 @@
 #define GONE_NS 1000000000u /* a flow whose socket Linux has reset */
 #define TYPE_MASK 0xf	    /* of socket(2)'s type, without the flags */
 
+/* How long close() waits for a decision. */
+#define CLOSE_ASKING_NS UINT64_C(200000000)
 /* Before a declined connection is offered again: what the peer or the program
  * changes soon, and what lasts as long as other connections do. */
 #define WAIT_MIN_MS 10u
@@ -482,7 +484,8 @@ static int route_new(struct xsock *s, uint64_t deadline_ns, bool brief)
 {
 	bool waits = xsock_waits(s);
 
-	if (!waits && !brief)
+	/* What another process has may be offloaded for that one. */
+	if (!waits && !(brief && s->lent && !s->inherited))
 		return xsock_engage(s, deadline_ns != 0);
 	if (!xsock_kernel_enter(s))
 		return 0;
@@ -938,6 +941,10 @@ int xts_close(int s)
 			xsock_free(sock);
 			return fd < 0 ? 0 : close(fd);
 		}
+		/* The program may never call again: who would read the answer
+		 * and end the connection? */
+		if (phase == XPHASE_ASKING)
+			xsock_await(sock, xclock_ns() + CLOSE_ASKING_NS);
 		if (close_user(sock))
 			return 0;
 	}

@@ -1160,6 +1160,64 @@ def listen_fds():
             os.close(fd)
 
 
+# The same, on other copies of it all the time, and it goes back to Linux in the
+# middle of that. 200 lines
+def threads_leave():
+    import queue, threading
+    fd = accept()
+    answer(fd)
+    lines, epolls = queue.Queue(), [select.epoll(), select.epoll()]
+    epolls[0].register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def copies(step):
+        """a copy of a copy, now by one call, now by another"""
+        one = os.dup(fd)
+        if step % 2:
+            two = fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 100 + step % 7)
+        else:
+            two = os.dup2(one, 90)
+        os.close(one)
+        return two
+
+    def write():
+        step = 0
+        while line := lines.get():
+            while line:
+                copy = copies(step)
+                line = line[os.write(copy, line):]
+                os.close(copy)
+                step += 2
+
+    def busy():
+        step = 1
+        while not over:
+            copy = copies(step)
+            check(os.get_blocking(copy), 'O_NONBLOCK')
+            os.close(copy)
+            step += 2
+    over = []
+    threads = [threading.Thread(target=f) for f in (write, busy)]
+    for t in threads:
+        t.start()
+    rest, left = b'', 199
+    while left:
+        copy = os.dup(fd)
+        part = os.read(copy, 65536)
+        os.close(copy)
+        check(part, 'the peer ended')
+        rest += part
+        *whole, rest = rest.split(b'\n')
+        for line in whole:
+            lines.put(line.upper() + b'\n')
+            left -= 1
+            if left == 100:
+                epolls[1].register(fd, select.EPOLLIN)
+    lines.put(None)
+    threads[0].join()
+    over.append(True)
+    threads[1].join()
+
+
 if __name__ == '__main__':
     name, args = sys.argv[1], sys.argv[2:]
     if name == 'peer' and args[0].startswith('any'):

@@ -10,13 +10,14 @@
 #   in_run LOG CMD...  the same, this shell waits for it
 #   carried LOG      the connections that were offloaded, all its processes
 #   handed LOG       those that were until they were handed over
-#   late LOG         those that were not, as Linux held too much of them when the
-#                    service was asked, and then they ended
+#   late LOG         those that were not, as Linux was busy with them or held too
+#                    much of them when the service was asked, and then they ended
+#   short LOG        those that ended before the service had decided
 #   left LOG         those that were not for another reason
-#   check_offloaded NAME LOG MIN
-#                    at least MIN were (but for some that were late), and none
-#                    was left with Linux: where there is a service. Without it:
-#                    none was.
+#   check_offloaded NAME LOG MIN [SHORT]
+#                    at least MIN were (but for some that were late, and SHORT
+#                    of them that may have been short), and none was left with
+#                    Linux: where there is a service. Without it: none was.
 
 # shellcheck disable=SC2034 # for those who source this file
 RUN=$BUILD/tas-run
@@ -49,21 +50,28 @@ carried() { sum_report "$1" '^offloaded$'; }
 handed() { sum_report "$1" '^reason_HANDED_OVER$'; }
 # Whoever sends in bulk before the first call reads may have sent too much; the
 # service is asked again, if the connection lives on.
-late() { sum_report "$1" '^reason_(KERNEL_QUEUE|OUT_OF_ORDER)$'; }
+late() { sum_report "$1" '^reason_(KERNEL_QUEUE|OUT_OF_ORDER|BUSY)$'; }
+# Those that were over before the service had decided.
+short() { sum_report "$1" '^reason_PENDING$'; }
 # A connection that nobody read from or wrote to was never offered; one that its
-# peer had ended before that is not taken.
+# peer had ended before that is not taken; one may be over before the service has
+# decided, where the program does not wait in its calls.
 left() {
 	echo $(($(sum_report "$1" '^reason_') - $(late "$1") -
-		$(sum_report "$1" '^reason_(PENDING|NOT_ESTABLISHED)$')))
+		$(short "$1") - $(sum_report "$1" '^reason_NOT_ESTABLISHED$')))
 }
 
 check_offloaded() {
-	local late
+	local late offered
 	if is_tas; then
 		late=$(late "$2")
-		check_ge "$1: offloaded" $(($(carried "$2") + late)) "$3"
+		offered=$(($(carried "$2") + late))
+		check_ge "$1: offloaded" $offered $(($3 - ${4:-0}))
+		[ -z "${4:-}" ] || check_ge "$1: or over before that" \
+			$((offered + $(short "$2"))) "$3"
 		# none of one, one of some, at most 5 %
-		check_le "$1: few were too late" "$late" $((($3 + 18) / 20))
+		check_le "$1: few were too late" "$late" \
+			$((($(carried "$2") + late + 18) / 20))
 		check_eq "$1: none is left with Linux" "$(left "$2")" 0
 	else
 		check_eq "$1: none offloaded without a service" \

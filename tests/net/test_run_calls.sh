@@ -111,6 +111,7 @@ run_all() {
 	scenario prefork 8 "3 3 3 3 3 3 3 3" at-once
 	scenario reuseport 8 "2 2 2 2 2 2 2 2" at-once
 	scenario threads 1 200
+	scenario threads_leave 0+1 200
 	scenario threads_accept 6 "3 3 3 3 3 3" at-once
 	scenario threads_many 1 any1000
 	scenario listen_fds 2 "2 2"

@@ -284,12 +284,9 @@ sys.exit(not asyncio.run(main()))
 '
 # As a client it connects without waiting.
 asyncio_connects() {
+	sed 's/10.9.0.2/10.9.0.1/' "$TB_DIR/echo.py" >"$TB_DIR/echo-peer.py"
 	bg_peer far "$PYTHON" "$TB_DIR/echo-peer.py"
 	local far=$BG_PID
-	sed 's/10.9.0.2/10.9.0.1/' "$TB_DIR/echo.py" >"$TB_DIR/echo-peer.py"
-	end $far
-	bg_peer far "$PYTHON" "$TB_DIR/echo-peer.py"
-	far=$BG_PID
 	wait_for 10 peer_port_open 8300
 	check "asyncio as client [$STACK]" in_run asyncioc timeout 30 \
 		"$PYTHON" -c "$ECHO_CLIENTS" $PEER4 8300

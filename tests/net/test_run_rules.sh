@@ -62,7 +62,7 @@ accepting() {
 connecting() {
 	printf '%s\n' "$1" >"$TB_DIR/rules"
 	report_begin cli
-	check "a client with \"$1\"" in_server timeout 20 "$BUILD/tas-run" \
+	TURNS=50 check "a client with \"$1\"" in_server timeout 20 "$BUILD/tas-run" \
 		--rules "$TB_DIR/rules" --report "$TB_DIR/cli.report" \
 		"$PYTHON" -c "$ASKS" $PEER4 7001 7002
 	check_eq "its connections that are carried, and not" "$(counts cli)" \

@@ -210,6 +210,19 @@ static void test_a_blocking_call_waits_for_the_service(void **state)
 	assert_int_equal(cmd.len, 5);
 }
 
+/* It may be the program's last call of all. */
+static void test_close_waits_for_the_service(void **state)
+{
+	struct fakesvc_flow *f = asked();
+	pthread_t thread = answered_later(f);
+	struct xts_cmd cmd;
+
+	assert_int_equal(xts_close(s), 0);
+	pthread_join(thread, NULL);
+	assert_true(fakesvc_command(f, &cmd));
+	assert_true(cmd.flags & XTS_F_CLOSE);
+}
+
 static void test_a_broken_pipe_is_told_by_signal_and_error(void **state)
 {
 	struct linger reset = {.l_onoff = 1};
@@ -481,6 +494,7 @@ int main(void)
 		T(not_for_ever),
 		T(large_sends_wait_for_the_service),
 		T(a_blocking_call_waits_for_the_service),
+		T(close_waits_for_the_service),
 		T(a_broken_pipe_is_told_by_signal_and_error),
 		T(declined_it_stays_linuxs),
 		T(the_end_does_not_wait_for_the_service),

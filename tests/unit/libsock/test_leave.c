@@ -5,6 +5,7 @@
  * The kernel socket that takes over is one end of a socketpair(): bytes that
  * come from it, or arrive at its other end, have gone through the kernel.
  */
+#include "libsock/lend.h"
 #include "tests/unit/libsock/pair.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -633,6 +635,148 @@ static void test_a_kernel_socket_is_no_answer(void **state)
 	pair_close((int)c.ret, c.err);
 }
 
+/* ---- lent ones --------------------------------------------------------------
+ */
+
+static struct {
+	int s, shadow, fd; /* of the last call, -1: none */
+	bool shared;
+	unsigned int claims;
+} hooks;
+
+static void on_replace(int s, int shadow, int fd)
+{
+	hooks.s = s;
+	hooks.shadow = shadow;
+	hooks.fd = dup(fd);
+}
+
+static int on_claim(int s)
+{
+	hooks.claims++;
+	xlend_taken(s);
+	return 0;
+}
+
+static bool on_is_shared(int s)
+{
+	return hooks.shared;
+}
+
+static int start_lent(void **state)
+{
+	hooks.s = hooks.shadow = hooks.fd = -1;
+	hooks.claims = 0;
+	hooks.shared = false;
+	xlend_replace = on_replace;
+	xlend_claim = on_claim;
+	xlend_is_shared = on_is_shared;
+	return start(state);
+}
+
+static int stop_lent(void **state)
+{
+	xlend_replace = NULL;
+	xlend_claim = NULL;
+	xlend_is_shared = NULL;
+	return stop(state);
+}
+
+static int lent_open(int *peer)
+{
+	struct sockaddr_in in;
+	int l = pair_listen(&in), fd, s;
+
+	*peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(*peer, (void *)&in, sizeof(in)), 0);
+	fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(fd >= 0);
+	close(l);
+	s = xlend_adopt(fd, true, true);
+	assert_true(s > 0);
+	return s;
+}
+
+/* By calls that find nothing, for a second at most. */
+static enum xlend_state lent_used(int s)
+{
+	enum xlend_state state = XLEND_NEW;
+	char c;
+	int i;
+
+	for (i = 0; i < 1000 && state != XLEND_OFFLOADED; i++) {
+		xts_recv(s, &c, 1, MSG_DONTWAIT);
+		state = xlend_state(s);
+		usleep(1000);
+	}
+	return state;
+}
+
+static void test_the_interposer_replaces_its_descriptors(void **state)
+{
+	struct left l;
+	int fd;
+
+	l.s = lent_open(&l.peer);
+	assert_int_equal(lent_used(l.s), XLEND_OFFLOADED);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, l.fresh), 0);
+	l.f = fakesvc_flow(0);
+	fd = xts_shadow_fd(l.s);
+	begin(&l);
+	fakesvc_hand(l.f, l.fresh[0], true);
+	end(&l);
+	assert_int_equal(l.ret, 0);
+	assert_int_equal(hooks.s, l.s);
+	assert_int_equal(hooks.shadow, fd);
+	assert_int_equal(send(l.fresh[1], "new", 3, 0), 3);
+	assert_arrives(hooks.fd, "new");
+	assert_int_equal(xlend_state(l.s), XLEND_KERNEL);
+	close(hooks.fd);
+	left_close(&l);
+}
+
+static void test_a_shared_one_is_not_offered(void **state)
+{
+	int peer, s = lent_open(&peer);
+	char c;
+
+	hooks.shared = true;
+	xlend_inherited(s);
+	assert_int_equal(xts_recv(s, &c, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	/* the service may have it of another process */
+	assert_int_equal(hooks.claims, 1);
+	assert_int_equal(xlend_state(s), XLEND_NEW);
+	assert_int_equal(xts_offload_reason(s), XTS_REASON_SHARED);
+	assert_int_equal(xts_send(s, "kernel", 6, 0), 6);
+	assert_arrives(peer, "kernel");
+	/* the other one has closed it */
+	hooks.shared = false;
+	assert_int_equal(lent_used(s), XLEND_OFFLOADED);
+	assert_int_equal(xts_close(s), 0);
+	close(peer);
+}
+
+static void test_a_childs_use_is_claimed(void **state)
+{
+	int peer, s = lent_open(&peer), status = -1;
+	pid_t pid;
+
+	assert_int_equal(lent_used(s), XLEND_OFFLOADED);
+	pid = fork();
+	if (pid == 0)
+		_exit(xlend_state(s) != XLEND_FORKED || hooks.claims ||
+		      xts_send(s, "x", 1, MSG_NOSIGNAL) != 1 ||
+		      hooks.claims != 1 || xlend_state(s) != XLEND_KERNEL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(xlend_state(s), XLEND_OFFLOADED);
+	assert_int_equal(xts_close(s), 0);
+	close(peer);
+}
+
+#define LENT(t) cmocka_unit_test_setup_teardown(t, start_lent, stop_lent)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, start, stop)
 
 int main(void)
@@ -660,6 +804,9 @@ int main(void)
 		TEST(test_the_services_last_words_count),
 		TEST(test_a_service_that_ends_without_an_answer),
 		TEST(test_a_kernel_socket_is_no_answer),
+		LENT(test_the_interposer_replaces_its_descriptors),
+		LENT(test_a_shared_one_is_not_offered),
+		LENT(test_a_childs_use_is_claimed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
