@@ -260,9 +260,10 @@ int xts_getsockopt(int s, int level, int name, void *val, socklen_t *len)
 
 static void note_timeout(_Atomic uint64_t *where, const void *val)
 {
-	struct timeval tv;
+	struct timeval tv = {0};
 
-	memcpy(&tv, val, sizeof(tv));
+	if (val) /* without it Linux has refused */
+		memcpy(&tv, val, sizeof(tv));
 	atomic_store(where, tv.tv_sec < 0
 				    ? 0
 				    : (uint64_t)tv.tv_sec * 1000000000u +

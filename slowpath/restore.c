@@ -152,7 +152,7 @@ static void owner_copy(int fd, int old)
 
 int restore_prepare(int old)
 {
-	struct sockaddr_storage local;
+	struct sockaddr_storage local = {0};
 	socklen_t len = sizeof(local);
 	int fd, rc, flags = fcntl(old, F_GETFL);
 

@@ -33,10 +33,12 @@ static void resolve(void)
 {
 	int err = errno;
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): types can't have them */
 #define X(ret, name, params, args)                                             \
 	real.name = (ret(*) params)(uintptr_t)find(#name);
 	PRELOAD_REAL(X)
 #undef X
+	/* NOLINTEND(bugprone-macro-parentheses) */
 	errno = err;
 }
 

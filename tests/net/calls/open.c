@@ -13,14 +13,16 @@
 
 static void say_addr(const struct sockaddr_storage *ss, socklen_t len)
 {
-	const struct sockaddr_in *in = (const void *)ss;
-	const struct sockaddr_in6 *in6 = (const void *)ss;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
 
+	memcpy(&in, ss, sizeof(in));
+	memcpy(&in6, ss, sizeof(in6));
 	say(" len %u family %d", len, ss->ss_family);
 	if (ss->ss_family == AF_INET)
-		say(" %08x", ntohl(in->sin_addr.s_addr));
+		say(" %08x", ntohl(in.sin_addr.s_addr));
 	else
-		say(" ..%08x", ntohl(in6->sin6_addr.s6_addr32[3]));
+		say(" ..%08x", ntohl(in6.sin6_addr.s6_addr32[3]));
 }
 
 /* ---- from the peer ------------------------------------------------------- */

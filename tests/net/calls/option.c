@@ -112,7 +112,7 @@ static void set_timeout(struct item *it)
 	struct conn *c = options_of(it);
 	int pos = (int)pick(4), n;
 	bool sends = chance(3);
-	struct timeval tv = {ms[pos] / 1000, ms[pos] % 1000 * 1000};
+	struct timeval tv = {ms[pos] / 1000, ms[pos] % 1000 * 1000L};
 	socklen_t len = chance(8) ? 8 : sizeof(tv);
 
 	if (chance(10))
@@ -382,18 +382,19 @@ void step_ioctl(void)
 static void say_name(const struct sockaddr_storage *ss, socklen_t len,
 		     bool whole)
 {
-	const struct sockaddr_in *in = (const void *)ss;
 	const struct sockaddr_in *self = (const void *)&w->self;
 	const struct sockaddr_in *peer = (const void *)&w->peer;
+	struct sockaddr_in in;
 
 	say(" %u", len);
 	if (!whole)
 		return;
+	memcpy(&in, ss, sizeof(in));
 	say(" family %d port %s", ss->ss_family,
-	    in->sin_port == self->sin_port   ? "ours"
-	    : in->sin_port == peer->sin_port ? "theirs"
-	    : in->sin_port		     ? "some"
-					     : "none");
+	    in.sin_port == self->sin_port   ? "ours"
+	    : in.sin_port == peer->sin_port ? "theirs"
+	    : in.sin_port		    ? "some"
+					    : "none");
 }
 
 void step_name(void)

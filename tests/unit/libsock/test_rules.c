@@ -259,9 +259,10 @@ static void test_lists_of_ports(void **state)
 /* A file with these bytes; its name in path */
 static void file_with(char *path, const void *bytes, size_t n)
 {
+	static const char name[] = "/tmp/test_rules.XXXXXX";
 	int fd;
 
-	strcpy(path, "/tmp/test_rules.XXXXXX");
+	memcpy(path, name, sizeof(name));
 	fd = mkstemp(path);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, bytes, n), (ssize_t)n);
