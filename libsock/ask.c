@@ -19,8 +19,8 @@
  * All this is for lent sockets, whose programs know nothing of a service. What
  * is quick and short may be over before the service begins. The other sockets
  * have no number, nor has any with a service that does not tell when it begins
- * (XTS_F_TAKES): their non-blocking calls find nothing (EAGAIN) in phase ASKING,
- * and no connection is too short to be offloaded.
+ * (XTS_F_TAKES): their non-blocking calls find nothing (EAGAIN) in phase
+ * ASKING, and no connection is too short to be offloaded.
  *
  * State: asked and decided of a context, ask of a socket, under the context's
  * lock. The number of requests that the service has begun with and not answered
