@@ -315,6 +315,14 @@ static ssize_t send_rest(struct xsock *s, const struct msghdr *msg, int flags,
 	return (ssize_t)done + (n > 0 ? n : 0);
 }
 
+static ssize_t received(struct msghdr *msg, ssize_t n, int msg_flags)
+{
+	msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = msg_flags;
+	return n;
+}
+
 static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 {
 	size_t len = iov_total(msg->msg_iov, msg->msg_iovlen);
@@ -329,7 +337,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 	xsock_call(s);
 	c = xsock_route(s, deadline, !deadline && !(flags & MSG_OOB), &how);
 	if (!c && !len && how == -EINTR)
-		return 0; /* as recv_user() */
+		return received(msg, 0, 0); /* as recv_user() */
 	if (!c)
 		return how > 0 ? recv_kernel(s, msg, flags, len, how)
 			       : xts_result(how);
@@ -345,14 +353,7 @@ static ssize_t recv_any(struct xsock *s, struct msghdr *msg, int flags)
 		pthread_mutex_unlock(&c->lock);
 	if (yield)
 		sched_yield();
-	if (n < 0) {
-		errno = (int)-n;
-		return -1;
-	}
-	msg->msg_namelen = 0;
-	msg->msg_controllen = 0;
-	msg->msg_flags = msg_flags;
-	return n;
+	return n < 0 ? xts_result((int)n) : received(msg, n, msg_flags);
 }
 
 ssize_t xts_recvmsg(int s, struct msghdr *msg, int flags)

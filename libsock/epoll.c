@@ -100,7 +100,8 @@ static bool is_looked_at(const struct xsock *s)
  * one-shot: nobody would know whether it had fired. */
 static bool kernel_tells(const struct xsock *s)
 {
-	return is_looked_at(s) && !(s->ep_flags & EPOLLONESHOT);
+	return is_looked_at(s) && !(s->ep_flags & EPOLLONESHOT) &&
+	       atomic_load(&s->ctx) == atomic_load(&s->ep_ctx);
 }
 
 /* For good, or until it is offered again, or has been taken. */

@@ -169,14 +169,28 @@ static int fresh(int *flags)
 	return socket(w->family, SOCK_STREAM | *flags, 0);
 }
 
+/* It is connected, or refused: an error comes a moment before the rest. */
+static int await_connect(int fd, struct pollfd *p)
+{
+	int n = 0;
+
+	*p = (struct pollfd){.fd = fd, .events = POLLOUT};
+	for (int i = 0; i < LIMIT_MS && !(p->revents & POLLOUT); i++) {
+		n = poll(p, 1, LIMIT_MS);
+		if (!(p->revents & POLLOUT))
+			sleep_ms(1);
+	}
+	return n;
+}
+
 /* After EINPROGRESS */
 static int finish_connect(int fd)
 {
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	struct pollfd p;
 	int err = -1;
 	socklen_t len = sizeof(err);
 
-	say("; in progress, poll %d", poll(&p, 1, LIMIT_MS));
+	say("; in progress, poll %d", await_connect(fd, &p));
 	say(" %x", (unsigned int)p.revents);
 	if (chance(2)) {
 		getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
@@ -186,6 +200,8 @@ static int finish_connect(int fd)
 		err = connect(fd, (struct sockaddr *)&w->peer, w->addr_len);
 	say("; again");
 	say_result(err ? -1 : 0);
+	if (err && errno == EINPROGRESS)
+		await_connect(fd, &p);
 	return err;
 }
 

@@ -207,8 +207,9 @@ static void make_waiting(struct call *k, uint64_t target)
 	bool later = conn_can_get(c) && missing < 1400 && c->rcv_ms != 20;
 	uint64_t start = now_ms();
 	uint32_t way = pick(12);
-	/* Where there is a limit, they would end the waiting. */
-	bool signalled = way < 6 && !c->rcv_ms;
+	/* Where there is a limit, or something already, they would end the
+	 * waiting. */
+	bool signalled = way < 6 && !c->rcv_ms && !conn_avail(c);
 
 	if (c->rcv_ms == 20) {
 		say(" until it is late");

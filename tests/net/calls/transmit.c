@@ -207,7 +207,7 @@ static uint64_t fill(int fd, struct conn *c)
 	uint64_t before = c->out_sent;
 	int full = 0, queued = -1, last;
 
-	while (full < 4) {
+	while (full < 8) {
 		ssize_t n = send(fd, next_bytes(c), 4096, MSG_DONTWAIT);
 
 		if (n > 0) {

@@ -65,6 +65,14 @@ static int stop(void **state)
 	return 0;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void peer_sends(const char *text)
 {
 	int n = 0, tries;
@@ -303,6 +311,53 @@ static void test_what_is_being_taken_is_closed_by_the_service(void **state)
 	assert_int_equal(cmd.flags, XTS_F_CLOSE);
 }
 
+static void *register_it(void *arg)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.fd = 7};
+
+	return xts_epoll_ctl(ectx, EPOLL_CTL_ADD, s, &ev) ? arg : NULL;
+}
+
+/* Something else that comes to the context of the first call is not the
+ * decision. */
+static void test_registered_meanwhile_it_is_heard_of(void **state)
+{
+	struct fakesvc_flow *f = asked(), *other;
+	struct epoll_event ev;
+	struct sockaddr_in in;
+	int l = pair_listen(&in), peer2, s2;
+	pthread_t thread;
+	void *failed;
+	char c;
+
+	epfd = epoll_create1(EPOLL_CLOEXEC);
+	ectx = xlend_epoll_borrow(epfd);
+	assert_non_null(ectx);
+	fakesvc_set_mode(FAKESVC_OFFLOAD);
+	peer2 = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(peer2, (void *)&in, sizeof(in)), 0);
+	s2 = xlend_adopt(accept4(l, NULL, NULL, SOCK_CLOEXEC), true, true);
+	close(l);
+	assert_int_equal(xts_recv(s2, &c, 1, 0), -1);
+	other = fakesvc_flow(1);
+	xlend_await(s2, now_ns() + 2000000000u);
+	assert_int_equal(xlend_state(s2), XLEND_OFFLOADED);
+	assert_int_equal(pthread_create(&thread, NULL, register_it, &ev), 0);
+	usleep(20000);
+	fakesvc_reply(other, "x", 1, 0, 0, 0);
+	usleep(20000);
+	fakesvc_answer(f, FAKESVC_OFFLOAD);
+	pthread_join(thread, &failed);
+	assert_null(failed);
+	fakesvc_reply(f, "abc", 3, 0, 0, 0);
+	assert_int_equal(
+		xlend_epoll_wait(ectx, &ev, 1, 2000000000u + now_ns(), NULL),
+		1);
+	assert_int_equal(ev.events, EPOLLIN);
+	assert_int_equal(ev.data.fd, 7);
+	pair_close(s2, peer2);
+}
+
 struct user {
 	pthread_t thread;
 	_Atomic bool stop;
@@ -509,6 +564,7 @@ int main(void)
 		T(epoll_goes_on_when_it_is_decided),
 		T(epoll_waits_for_what_is_being_taken),
 		T(one_shot_fires_once),
+		T(registered_meanwhile_it_is_heard_of),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
