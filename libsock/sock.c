@@ -37,10 +37,11 @@
 
 /* How long close() waits for a decision. */
 #define CLOSE_ASKING_NS UINT64_C(200000000)
-/* Before a declined connection is offered again: what the peer or the program
- * changes soon, and what lasts as long as other connections do. */
+/* Before a declined connection is offered again: what the program changes at
+ * once, what it or the peer changes soon, and what lasts as long as other
+ * connections do. */
+#define WAIT_SHORT_MIN_MS 1u
 #define WAIT_MIN_MS 10u
-#define WAIT_SHARED_MIN_MS 1u
 #define WAIT_MAX_MS 1000u
 #define WAIT_FULL_MIN_MS 1000u
 #define WAIT_FULL_MAX_MS 64000u
@@ -246,6 +247,15 @@ static bool is_full(enum xts_reason reason)
 	return reason == XTS_REASON_NO_MEMORY || reason == XTS_REASON_NO_FLOW;
 }
 
+static uint32_t wait_min_ms(enum xts_reason reason)
+{
+	if (is_full(reason))
+		return WAIT_FULL_MIN_MS;
+	if (reason == XTS_REASON_SHARED || reason == XTS_REASON_BUSY)
+		return WAIT_SHORT_MIN_MS;
+	return WAIT_MIN_MS;
+}
+
 static bool passes(enum xts_reason reason)
 {
 	return reason == XTS_REASON_OUT_OF_ORDER ||
@@ -258,9 +268,7 @@ static bool passes(enum xts_reason reason)
 void xsock_declined(struct xsock *s, enum xts_reason reason)
 {
 	uint32_t wait = atomic_load(&s->ask_wait_ms) * 2;
-	uint32_t min = is_full(reason)		     ? WAIT_FULL_MIN_MS
-		       : reason == XTS_REASON_SHARED ? WAIT_SHARED_MIN_MS
-						     : WAIT_MIN_MS;
+	uint32_t min = wait_min_ms(reason);
 	uint32_t max = is_full(reason) ? WAIT_FULL_MAX_MS : WAIT_MAX_MS;
 
 	atomic_store(&s->reason, reason);

@@ -104,6 +104,23 @@ static void test_a_passing_reason_is_asked_again_later(void **state)
 	pair_close(s, peer);
 }
 
+/* A call that was in its way is over. */
+static void test_a_busy_one_is_asked_again_at_once(void **state)
+{
+	int peer, s = pair_open(&peer), tries;
+
+	fakesvc_set_reason(XTS_REASON_BUSY);
+	to_kernel(s, peer);
+	assert_int_equal(wait_reason(s, XTS_REASON_BUSY), XTS_REASON_BUSY);
+	fakesvc_set_mode(FAKESVC_OFFLOAD);
+	for (tries = 0; tries < 4 && xts_offload_reason(s); tries++) {
+		usleep(1500);
+		assert_int_equal(xts_send(s, "hello", 5, 0), 5);
+	}
+	assert_int_equal(xts_offload_reason(s), 0);
+	pair_close(s, peer);
+}
+
 static void test_a_lasting_reason_is_not(void **state)
 {
 	int peer, s = pair_open(&peer);
@@ -285,6 +302,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
 	const struct CMUnitTest tests[] = {
 		T(a_passing_reason_is_asked_again_later),
+		T(a_busy_one_is_asked_again_at_once),
 		T(a_lasting_reason_is_not),
 		T(no_room_is_asked_again_after_a_second),
 		T(a_drained_queue_shortens_the_wait),
