@@ -5,8 +5,8 @@
  * A turn touches only what something happened to: flows in the turn's list,
  * contexts that are polled, timer slots that are due. The clock is read once.
  *
- * The thread spins for spin_us after the last work, then sleeps in epoll_wait()
- * on the queue, the slow path's eventfd and the doorbells of all contexts.
+ * The thread spins for spin_us after the last work, then sleeps in poll() on the
+ * queue and on an epoll of the slow path's eventfd and all contexts' doorbells.
  * While it spins it yields: at once after it gave something to a program on
  * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS
  * (SLOW_YIELD_NS while a connection may be on its way through slow path and
@@ -23,6 +23,7 @@
 #include "fastpath/core.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -255,12 +256,12 @@ no_clone bool fp_core_turn(struct fp_core *c)
  * ----------------------------------------------------------------------- */
 
 /* Contexts whose doorbell rang are polled again. */
-static void look_at_doorbells(struct fp_core *c, int timeout_ms)
+static void look_at_doorbells(struct fp_core *c)
 {
 	struct epoll_event ev[EPOLL_EVENTS];
 	int n, i;
 
-	n = epoll_wait(c->epoll_fd, ev, EPOLL_EVENTS, timeout_ms);
+	n = epoll_wait(c->epoll_fd, ev, EPOLL_EVENTS, 0);
 	for (i = 0; i < n; i++) {
 		if (ev[i].data.ptr)
 			app_unpark(c, ev[i].data.ptr);
@@ -279,6 +280,18 @@ static int sleep_ms(const struct fp_core *c)
 	return ms > 60000 ? 60000 : (int)ms;
 }
 
+/* The queue is not in the epoll: as long as nobody waits, a frame that arrives
+ * wakes nobody, which its sender, or the NIC's interrupt, pays for. */
+static void core_wait(struct fp_core *c)
+{
+	struct pollfd fds[] = {{.fd = c->epoll_fd, .events = POLLIN},
+			       {.fd = c->q->ops->fd(c->q), .events = POLLIN}};
+
+	poll(fds, 2, sleep_ms(c));
+	if (fds[0].revents)
+		look_at_doorbells(c);
+}
+
 static void core_sleep(struct fp_core *c)
 {
 	struct app_ctx *a, *next;
@@ -293,7 +306,7 @@ static void core_sleep(struct fp_core *c)
 	if (!c->polled && msg_ring_empty(&c->cmd) &&
 	    !__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
 		COUNT(c, sleeps);
-		look_at_doorbells(c, sleep_ms(c));
+		core_wait(c);
 	}
 	__atomic_store_n(&c->sleeping, 0, __ATOMIC_RELAXED);
 	cpu_look(c);
@@ -362,7 +375,7 @@ static void *core_thread(void *arg)
 			core_sleep(c);
 		if (c->n_parked && c->now_ns - c->doorbell_ns > DOORBELL_NS) {
 			c->doorbell_ns = c->now_ns;
-			look_at_doorbells(c, 0);
+			look_at_doorbells(c);
 		}
 		if (c->yield || c->slow_yield ||
 		    (c->work_ns != c->now_ns &&
@@ -415,18 +428,13 @@ static int watch_fd(struct fp_core *c, int fd, uint32_t events)
 
 static int core_open_fds(struct fp_core *c)
 {
-	int err, fd = c->q->ops->fd(c->q);
-
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	c->cmd_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->ev_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->epoll_fd < 0 || c->cmd_fd < 0 || c->ev_fd < 0)
 		return -errno;
 	/* Edge-triggered: nobody reads it, each write is an edge. */
-	err = watch_fd(c, c->cmd_fd, EPOLLIN | EPOLLET);
-	if (!err && fd >= 0)
-		err = watch_fd(c, fd, EPOLLIN);
-	return err;
+	return watch_fd(c, c->cmd_fd, EPOLLIN | EPOLLET);
 }
 
 static void core_free(struct fp_core *c)
