@@ -22,9 +22,10 @@
  * (XTS_F_TAKES): their non-blocking calls find nothing (EAGAIN) in phase
  * ASKING, and no connection is too short to be offloaded.
  *
- * State: asked and decided of a context, ask of a socket, under the context's
- * lock. The number of requests that the service has begun with and not answered
- * yet is the difference of area->taken and decided.
+ * State: asked and decided of a context, ask of a socket, written under the
+ * context's lock; an epoll of another context looks at ask, to go by phases.
+ * The number of requests that the service has begun with and not answered yet
+ * is the difference of area->taken and decided.
  */
 #include "libsock/service.h"
 
@@ -52,31 +53,36 @@ static uint32_t taken(const struct xctx *c)
 
 void xask_begin(struct xctx *c, struct xsock *s)
 {
-	s->ask = c->session->takes && s->lent ? next(c->asked) : 0;
+	bool numbered = c->session->takes && s->lent;
+
+	atomic_store(&s->ask, numbered ? next(c->asked) : 0);
 }
 
 void xask_sent(struct xctx *c, const struct xsock *s)
 {
-	if (s->ask)
-		atomic_store(&c->asked, s->ask);
+	uint32_t ask = atomic_load(&s->ask);
+
+	if (ask)
+		atomic_store(&c->asked, ask);
 }
 
 void xask_decided(struct xctx *c, struct xsock *s)
 {
-	if (s->ask)
+	if (atomic_load(&s->ask))
 		atomic_store(&c->decided, next(c->decided));
-	s->ask = 0;
+	atomic_store(&s->ask, 0);
 }
 
 bool xask_enter(struct xctx *c, const struct xsock *s)
 {
-	if (!s->ask || xsock_phase(s) != XPHASE_ASKING ||
-	    !atomic_load(&c->cores))
+	uint32_t ask = atomic_load(&s->ask);
+
+	if (!ask || xsock_phase(s) != XPHASE_ASKING || !atomic_load(&c->cores))
 		return false;
-	__atomic_store_n(&c->area->in_kernel, s->ask, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&c->area->in_kernel, ask, __ATOMIC_SEQ_CST);
 	/* Partner: the service, which stores taken, fences, and looks. */
 	xfence();
-	if ((int32_t)(taken(c) - s->ask) < 0)
+	if ((int32_t)(taken(c) - ask) < 0)
 		return true;
 	xask_leave(c);
 	return false;

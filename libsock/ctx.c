@@ -340,7 +340,7 @@ void xctx_detach(struct xctx *c)
 		xctx_end_flow(c, s, ECONNRESET);
 		xsvc_unkeep(s);
 		s->rx_avail = s->urg = 0;
-		s->ask = 0;
+		atomic_store(&s->ask, 0);
 		if (xsock_phase(s) == XPHASE_ASKING) {
 			xsock_set_phase(s, XPHASE_OFFLOADED);
 			xepoll_to_user(c, s);

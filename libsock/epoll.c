@@ -93,7 +93,8 @@ static int watch_ctl(struct xctx *c, struct xsock *s, int op)
 /* ASKING: its readiness is found out by looking at the kernel socket. */
 static bool is_looked_at(const struct xsock *s)
 {
-	return s->ask && s->lent && xsock_phase(s) == XPHASE_ASKING;
+	return atomic_load(&s->ask) && s->lent &&
+	       xsock_phase(s) == XPHASE_ASKING;
 }
 
 /* The kernel tells of it as before until the service has decided. Not of a
@@ -546,7 +547,7 @@ static uint32_t state_of(struct xctx *c, struct xsock *s)
 {
 	int events;
 
-	if (__builtin_expect(!s->ask, 1))
+	if (__builtin_expect(!atomic_load(&s->ask), 1))
 		return xsock_events(s);
 	events = xask_events(c, s, s->ep_events);
 	return events < 0 ? 0 : (uint32_t)events;

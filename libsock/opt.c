@@ -71,7 +71,7 @@ static struct xctx *lock_offloaded(struct xsock *s)
 	if (!c)
 		return NULL;
 	xctx_drain(c);
-	if (xsock_phase(s) == XPHASE_ASKING && s->ask)
+	if (xsock_phase(s) == XPHASE_ASKING && atomic_load(&s->ask))
 		xask_settle(c, 0);
 	if (atomic_load(&s->ctx) == c && (xsock_phase(s) == XPHASE_OFFLOADED ||
 					  xsock_phase(s) == XPHASE_MOVING ||

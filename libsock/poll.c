@@ -81,7 +81,7 @@ static uint32_t look_asking(struct set *p, struct xctx *c,
 {
 	int got = -1;
 
-	if (!s->ask)
+	if (!atomic_load(&s->ask))
 		return XPHASE_ASKING;
 	p->asking = true;
 	got = xask_events(c, s, (uint16_t)f->events);

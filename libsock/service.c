@@ -693,7 +693,7 @@ static bool offload_send(struct xctx *c, struct xsock *s)
 				.version = XTS_PROTO_VERSION,
 				.ctx = c->number,
 				.cookie = xsock_cookie(s),
-				.flow = s->ask};
+				.flow = atomic_load(&s->ask)};
 
 	if (atomic_load(&s->nodelay))
 		m.flags |= XTS_F_NODELAY;
@@ -772,7 +772,7 @@ void xsvc_ask(struct xsock *s, struct xctx *c)
 	if (offload_send(c, s)) {
 		xask_sent(c, s);
 	} else {
-		s->ask = 0;
+		atomic_store(&s->ask, 0);
 		xctx_leave(c, s);
 		xsock_declined(s, XTS_REASON_LOST_SERVICE);
 		xepoll_to_kernel(c, s);

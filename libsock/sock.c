@@ -98,7 +98,8 @@ static void slot_init(struct xsock *s, int fd, enum xts_reason reason,
 	s->rx_size = s->tx_size = s->tx_grow = s->rx_off = s->rx_avail =
 		s->rx_credits = 0;
 	s->tx_off = s->tx_used = s->tx_unsent = s->cmd_flags = 0;
-	s->flow = s->flow_gen = s->core = s->ask = 0;
+	s->flow = s->flow_gen = s->core = 0;
+	atomic_store(&s->ask, 0);
 	s->urg = 0;
 	s->eof = s->gone = s->listed = s->dirty = false;
 	s->shut_rd = s->shut_wr = s->nospace = s->moved = s->unconnected =
@@ -215,7 +216,7 @@ void xsock_table_child(void)
 		case XPHASE_LEAVING:
 			s->leaving = XLEAVE_NOT;
 			s->kept = NULL;
-			s->ask = 0;
+			atomic_store(&s->ask, 0);
 			atomic_store(&s->kernel_calls, 0);
 			/* A lent one is the program's to close. */
 			if (!s->lent && !xsock_child_keeps) {
@@ -428,7 +429,7 @@ static int wait_decision(struct xctx *c, const struct xsock *s,
 
 	if (deadline_ns)
 		return xask_wait(c, deadline_ns);
-	if (!s->ask || xsock_phase(s) != XPHASE_ASKING)
+	if (!atomic_load(&s->ask) || xsock_phase(s) != XPHASE_ASKING)
 		return -EAGAIN;
 	if (!*patience_ns)
 		*patience_ns = xask_patience();
@@ -875,7 +876,8 @@ static void close_asking(struct xctx *c, struct xsock *s,
 	uint64_t end = xask_patience();
 	int err = 0;
 
-	while (s->ask && xsock_phase(s) == XPHASE_ASKING && err != -EAGAIN) {
+	while (atomic_load(&s->ask) && xsock_phase(s) == XPHASE_ASKING &&
+	       err != -EAGAIN) {
 		if (!(lg->l_onoff && lg->l_linger) && xask_enter(c, s)) {
 			end_in_kernel(s, lg);
 			xask_leave(c);
@@ -909,7 +911,7 @@ static bool close_user(struct xsock *s)
 		return false;
 	}
 	getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &lg, &len);
-	if (phase == XPHASE_ASKING && s->ask) {
+	if (phase == XPHASE_ASKING && atomic_load(&s->ask)) {
 		close_asking(c, s, &lg);
 		if (xsock_phase(s) != phase || atomic_load(&s->ctx) != c) {
 			pthread_mutex_unlock(&c->lock);

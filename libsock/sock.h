@@ -124,16 +124,16 @@ struct xsock {
 	uint32_t tx_used;	   /* bytes not acknowledged */
 	uint32_t tx_unsent;	   /* of these, not told to the service yet */
 	uint32_t flow, flow_gen, core;
-	uint32_t cmd_flags; /* XTS_F_* of the next command */
-	uint32_t ask;	    /* ASKING: number of the request, 0: none */
-	uint16_t urg;	    /* XURG_* */
-	uint32_t urg_left;  /* bytes to read before the urgent one */
-	uint32_t tx_urg;    /* of tx_unsent, up to the urgent byte: with
-			     * XTS_F_URGENT in cmd_flags */
-	bool eof;	    /* peer's FIN */
-	bool gone;	    /* the flow is no more: no commands */
-	bool listed;	    /* on the ready list */
-	bool dirty;	    /* on the list of sockets to flush */
+	uint32_t cmd_flags;   /* XTS_F_* of the next command */
+	_Atomic uint32_t ask; /* ASKING: number of the request, 0: none */
+	uint16_t urg;	      /* XURG_* */
+	uint32_t urg_left;    /* bytes to read before the urgent one */
+	uint32_t tx_urg;      /* of tx_unsent, up to the urgent byte: with
+			       * XTS_F_URGENT in cmd_flags */
+	bool eof;	      /* peer's FIN */
+	bool gone;	      /* the flow is no more: no commands */
+	bool listed;	      /* on the ready list */
+	bool dirty;	      /* on the list of sockets to flush */
 
 	alignas(XTS_CACHELINE) epoll_data_t ep_data;
 	TAILQ_ENTRY(xsock) ready_link;
