@@ -17,8 +17,11 @@
  *
  * Linux to wire: seq += ds, ack += dr, SACK blocks += dr. A probe below
  * snd_base lands below snd_una instead, where the peer has to answer it even
- * while data of the fast path's are in flight. TSval is the clock's, so that
- * segments of both origins keep one order; TSecr and the window are the flow's.
+ * while data of the fast path's are in flight. A RST of a connection of which
+ * Linux still had data to send is below snd_base, too: it takes the number that
+ * the peer expects, snd_nxt. (A RST that answers a segment has no ACK, and the
+ * number that the segment named.) TSval is the clock's, so that segments of
+ * both origins keep one order; TSecr and the window are the flow's.
  *
  * Wire to Linux: seq -= dr, ack -= ds, SACK blocks -= ds. What the fast path
  * carried does not exist in Linux's space, it is one point there:
@@ -195,10 +198,17 @@ bool translate_timestamps(const struct frame *f, uint32_t *tsval,
 /* ---- Linux to wire ------------------------------------------------------- */
 
 static uint32_t seq_to_wire(const struct translation *t,
-			    const struct flow_view *v, bool live, uint32_t seq)
+			    const struct flow_view *v, bool live,
+			    const struct tcphdr *th)
 {
-	if (live && seq_lt(seq, t->snd_base))
-		return v->snd_una - (t->snd_base - seq);
+	uint32_t seq = get32(&th->seq);
+
+	if (seq_lt(seq, t->snd_base)) {
+		if (th->rst && th->ack)
+			return v->snd_nxt;
+		if (live)
+			return v->snd_una - (t->snd_base - seq);
+	}
 	return seq + (v->snd_nxt - t->snd_base);
 }
 
@@ -227,7 +237,7 @@ void translate_to_wire(const struct translation *t, const struct flow_view *v,
 
 	if (th->syn)
 		return;
-	put32(&th->seq, seq_to_wire(t, v, live, get32(&th->seq)));
+	put32(&th->seq, seq_to_wire(t, v, live, th));
 	if (th->ack)
 		put32(&th->ack_seq, get32(&th->ack_seq) + dr);
 	if (live && !th->rst)

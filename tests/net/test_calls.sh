@@ -28,7 +28,7 @@
 set -u
 cd "$(dirname "$0")" && . ./lib.sh
 
-: "${CALLS_SEEDS:=1 300}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
+: "${CALLS_SEEDS:=1 340}" "${CALLS_STEPS:=300}" "${CALLS_WORDS:=}"
 : "${CALLS_JOBS:=12}" "${CALLS_PROGRAM:=$BIN/calls/calls}"
 PEER_PORT=6000
 PORT=7000

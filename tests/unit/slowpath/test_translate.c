@@ -225,6 +225,31 @@ static void test_reset_without_ack_keeps_its_zero_fields(void **state)
 	assert_int_equal(out.window, in.window);
 }
 
+/* The peer takes a RST with the number that it expects, and no other (RFC 5961
+ * section 3.2). Linux's is behind where the fast path sends what Linux had to;
+ * one without ACK answers a segment, and has the number that this named. */
+static void test_rst_has_the_number_that_the_peer_expects(void **state)
+{
+	struct segment in;
+	struct world w;
+	unsigned int i;
+	uint32_t behind;
+
+	for (i = 0; i < ROUNDS; i++) {
+		world_make(&w);
+		in = w.to_wire;
+		in.flags = SEG_RST | SEG_ACK;
+		in.len = 0;
+		behind = test_random() % 3000;
+		in.seq = w.t.snd_base - behind;
+		assert_int_equal(wire(&w, test_random() % 2, &in).seq,
+				 w.v.snd_nxt);
+		in.flags = SEG_RST;
+		assert_int_equal(w.v.snd_nxt - wire(&w, false, &in).seq,
+				 behind);
+	}
+}
+
 static void test_syn_is_left_alone(void **state)
 {
 	struct segment_buf b, copy;
@@ -1041,6 +1066,7 @@ int main(void)
 		cmocka_unit_test(test_window_is_the_flows_while_it_lives),
 		cmocka_unit_test(test_tsval_is_the_clocks_and_tsecr_the_flows),
 		cmocka_unit_test(test_reset_without_ack_keeps_its_zero_fields),
+		cmocka_unit_test(test_rst_has_the_number_that_the_peer_expects),
 		cmocka_unit_test(test_syn_is_left_alone),
 		cmocka_unit_test(
 			test_numbers_beyond_the_data_move_by_the_byte_counts),
