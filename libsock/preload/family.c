@@ -442,7 +442,7 @@ static bool is_shared(int fd, int s)
 
 	return (state == XLEND_ASKING || state == XLEND_OFFLOADED ||
 		state == XLEND_FORKED) &&
-	       xts_shadow_fd(s) == fd;
+	       fd_stands_for(fd, s);
 }
 
 /* Only the descriptors' words are looked at. */

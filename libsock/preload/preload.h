@@ -94,6 +94,8 @@ int fd_highest(void);
 void fd_adopt(int fd, bool accepted, bool nonblock);
 /* A descriptor of ours with the same file, -1: none */
 int fd_of_same_file(int fd);
+/* One of the descriptors of s does: the same one until they change. */
+bool fd_stands_for(int fd, int s);
 /* fd was just made by the kernel: what its word says is of an older file. */
 void fd_fresh(int fd);
 /* It never was a connection. */

@@ -94,6 +94,17 @@ static int find_other(int number)
 	return -1;
 }
 
+/* The shadow is one of the program's, or a copy of ours: leave_shadow(). */
+bool fd_stands_for(int fd, int s)
+{
+	int shadow = xts_shadow_fd(s);
+	uint64_t word = shadow >= 0 ? fd_word(shadow) : 0;
+
+	if (is_socket(word) && fd_number_of(word) == s)
+		return shadow == fd;
+	return find_other(s) == fd;
+}
+
 /* fd, the shadow, is about to be closed, and others are left. An entry of an
  * epoll that was made by it lives on by a descriptor of our own, so that none
  * of the program's others finds it. */
@@ -409,7 +420,7 @@ void fd_count_open(void)
 
 	for (fd = 0; fd <= high; fd++) {
 		word = fd_word(fd);
-		if (is_socket(word) && xts_shadow_fd(fd_number_of(word)) == fd)
+		if (is_socket(word) && fd_stands_for(fd, fd_number_of(word)))
 			report_count(fd_number_of(word));
 	}
 }

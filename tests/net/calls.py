@@ -203,6 +203,19 @@ def fork_uses():
     answer(fd)
 
 
+# The same by a copy, when the descriptor that is in an epoll has been closed.
+# 3 lines
+def fork_uses_copy():
+    fd = accept()
+    e = select.epoll()
+    e.register(fd, select.EPOLLIN)
+    answer(fd)
+    copy = os.dup(fd)
+    os.close(fd)
+    check(in_child(answer, copy) == 0, 'the child')
+    answer(copy)
+
+
 # As a server that forks for each request does it: the parent reads it, the child
 # answers, both close. 1 line
 def fork_answers():

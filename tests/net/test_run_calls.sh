@@ -65,6 +65,7 @@ run_all() {
 	scenario fork_passes 1 5
 	scenario fork_closes 1 4
 	scenario fork_uses 0+2 3
+	scenario fork_uses_copy 0+2 3
 	scenario fork_answers 1+1 1
 	scenario fork_closes_first 1 1
 	scenario fork_holds 1 1
