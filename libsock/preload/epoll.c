@@ -19,6 +19,10 @@
  * its context has something: it tells from then on. It may be when the context
  * has nothing of interest, so a wait begins with a look at those inside others.
  *
+ * So it is in a child of fork(), where it is the parent's context that tells:
+ * if the child polls the epoll, the parent is asked to look (family.c). Where
+ * they have no link, a look in vain is possible. The events are the parent's.
+ *
  * A waiting thread and each descriptor hold a reference to the record; the
  * context, which has a descriptor of its own for the epoll, goes with the last.
  * A record that is used again while a thread looks at the word of a closed
@@ -37,10 +41,11 @@
 
 struct ep {
 	_Atomic(void *) ctx;
-	_Atomic uint32_t refs; /* descriptors, and threads that wait */
-	_Atomic uint32_t fds;  /* of these, descriptors */
-	_Atomic bool promised; /* it is polled itself */
-	_Atomic bool nested;   /* by another epoll */
+	_Atomic uint32_t refs;	/* descriptors, and threads that wait */
+	_Atomic uint32_t fds;	/* of these, descriptors */
+	_Atomic bool promised;	/* it is polled itself */
+	_Atomic bool nested;	/* by another epoll */
+	_Atomic bool inherited; /* an ancestor may have a context under it */
 };
 
 static struct ep eps[EPOLLS];
@@ -111,6 +116,7 @@ static struct ep *ep_new(int epfd, void *ctx)
 	if (i >= used)
 		used = i + 1;
 	atomic_store(&ep->promised, false);
+	atomic_store(&ep->inherited, false);
 	atomic_store(&ep->ctx, ctx);
 	atomic_store(&ep->fds, 1);
 	atomic_store(&ep->refs, 1);
@@ -148,43 +154,62 @@ static struct ep *ep_get(int epfd)
 	return ep;
 }
 
-static void promise(struct ep *ep)
+/* Has its context something? From now on it tells. */
+static bool ctx_has(struct ep *ep)
 {
 	void *ctx = atomic_load(&ep->ctx);
 
-	if (!atomic_exchange(&ep->promised, true) && ctx)
-		xlend_epoll_has(ctx);
+	return ctx && xlend_epoll_has(ctx);
+}
+
+static void promise(struct ep *ep)
+{
+	if (atomic_exchange(&ep->promised, true))
+		return;
+	if (atomic_load(&ep->inherited))
+		family_look((int)(ep - eps));
+	ctx_has(ep);
 }
 
 bool ep_promise(int number)
 {
 	promise(&eps[number]);
-	return atomic_load(&eps[number].ctx) || atomic_load(&n_nested);
+	return atomic_load(&eps[number].ctx) ||
+	       atomic_load(&eps[number].inherited) || atomic_load(&n_nested);
 }
 
 /* Those inside others are not readable for nothing. */
 static void look_inside(void)
 {
 	uint32_t i;
-	void *ctx;
 
 	for (i = 0; i < used; i++) {
 		if (!atomic_load(&eps[i].nested) || !ref(&eps[i]))
 			continue;
-		ctx = atomic_load(&eps[i].ctx);
-		if (ctx)
-			xlend_epoll_has(ctx);
+		ctx_has(&eps[i]);
 		unref(&eps[i]);
 	}
+}
+
+void ep_look(int number)
+{
+	struct ep *ep = &eps[number];
+
+	if (!ref(ep))
+		return;
+	atomic_store(&ep->promised, true);
+	ctx_has(ep);
+	unref(ep);
 }
 
 bool ep_readable(int epfd, int number)
 {
 	struct pollfd p = {.fd = epfd, .events = POLLIN};
-	void *ctx = atomic_load(&eps[number].ctx);
 
-	if (ctx && xlend_epoll_has(ctx))
+	if (ctx_has(&eps[number]))
 		return true;
+	if (atomic_load(&eps[number].inherited))
+		family_look(number);
 	if (atomic_load(&n_nested))
 		look_inside();
 	/* What is left is Linux's. */
@@ -203,6 +228,7 @@ void ep_child(void)
 			xts_epoll_ctx_destroy(ctx);
 		atomic_store(&eps[i].ctx, NULL);
 		atomic_store(&eps[i].refs, atomic_load(&eps[i].fds));
+		atomic_store(&eps[i].inherited, family_asks());
 	}
 }
 

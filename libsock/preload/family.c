@@ -14,6 +14,8 @@
  *     program's, until the children have closed it, too, or have ended
  *   - the parent hands over what it shares before it ends or becomes another
  *     program
+ *   - an epoll is both's, and readable when the parent's polling context under
+ *     it may have something. A child that looks at it has the parent look first
  * A child is a parent to its own children, and keeps its link upwards open in
  * them: the connections of a grandparent are open as long as they live, and if
  * their parent has ended they ask the grandparent themselves.
@@ -45,15 +47,19 @@
 enum msg_type {
 	MSG_WANT,   /* up: I use it */
 	MSG_CLOSED, /* up: I have it no more */
+	MSG_LOOK,   /* up: have you something in that epoll? */
 	MSG_HANDED, /* down; with the kernel's socket */
 	MSG_YOURS,  /* down: what you have is the kernel's */
 	MSG_STAYS,  /* down: err says why */
+	MSG_LOOKED, /* down: it is readable if so */
 };
 
 struct msg {
 	uint32_t type;
 	int32_t err;
-	uint64_t cookie; /* the same in the child, whose memory is a copy */
+	/* The same in the child, whose memory is a copy; or an epoll's number,
+	 * which is no cookie */
+	uint64_t cookie;
 };
 
 /* To a child: n connections; 0: it has that one no more. */
@@ -90,6 +96,7 @@ static struct {
 	uint32_t n_up;
 	int up[UPLINKS];
 	bool has_forked;       /* children share what I share upwards */
+	_Atomic bool silent;   /* family_end(): epolls ask nobody */
 	pthread_mutex_t wants; /* one at a time */
 	struct came *came;     /* under wants */
 	uint16_t shared[FD_MAX + XSOCK_NUMBERS_FROM]; /* links, by number */
@@ -317,6 +324,9 @@ static void serve_link(struct link *l)
 			if (at)
 				drop_share(at);
 			family_unlock();
+		} else if (m.type == MSG_LOOK) {
+			ep_look((int)m.cookie);
+			msg_send(l->fd, MSG_LOOKED, m.cookie, 0, -1);
 		}
 	}
 	l->ended = rc < 0;
@@ -622,14 +632,14 @@ static int up_read(int link, uint64_t cookie, int *fd)
 	return rc ? NOBODY : -EAGAIN;
 }
 
-static int up_want(int link, uint64_t cookie, int *fd)
+static int up_ask(int link, enum msg_type type, uint64_t cookie, int *fd)
 {
 	struct pollfd p = {.fd = link, .events = POLLIN};
 	int rc = up_read(link, cookie, fd);
 
 	if (rc != -EAGAIN)
 		return rc;
-	if (!msg_send(link, MSG_WANT, cookie, 0, -1))
+	if (!msg_send(link, type, cookie, 0, -1))
 		return NOBODY;
 	while ((rc = up_read(link, cookie, fd)) == -EAGAIN)
 		real.poll(&p, 1, -1);
@@ -643,7 +653,7 @@ static int want(int s, uint64_t cookie)
 	uint32_t i;
 
 	for (i = family.n_up; i-- && rc == NOBODY;)
-		rc = up_want(family.up[i], cookie, &fd);
+		rc = up_ask(family.up[i], MSG_WANT, cookie, &fd);
 	if (rc)
 		return rc;
 	if (fd >= 0) {
@@ -667,6 +677,25 @@ int family_want(int s)
 	pthread_mutex_unlock(&family.wants);
 	errno = err;
 	return rc;
+}
+
+bool family_asks(void)
+{
+	return family.n_up && !atomic_load(&family.silent);
+}
+
+void family_look(int epoll)
+{
+	int fd, err = errno;
+	uint32_t i;
+
+	if (!family_asks())
+		return;
+	pthread_mutex_lock(&family.wants);
+	for (i = family.n_up; i--;)
+		up_ask(family.up[i], MSG_LOOK, (uint64_t)epoll, &fd);
+	pthread_mutex_unlock(&family.wants);
+	errno = err;
 }
 
 void family_closed(int s)
@@ -722,6 +751,7 @@ void family_leave(void)
 /* What was shared has been sent; the children need no answer any more. */
 void family_end(void)
 {
+	atomic_store(&family.silent, true);
 	family_leave();
 	family_lock();
 	if (family.epfd < 0) {

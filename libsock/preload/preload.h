@@ -143,6 +143,10 @@ bool family_keep(int s);
  * ask. It is closed. */
 int family_want(int s);
 void family_closed(int s);
+/* Are there ancestors to ask? They look at their contexts under that epoll: it
+ * is readable if one has something. */
+bool family_asks(void);
+void family_look(int epoll);
 /* The process ends, or becomes another program; it goes on without a thread. */
 void family_leave(void);
 void family_end(void);
@@ -169,6 +173,8 @@ int ep_registered_by(int s);
 bool ep_promise(int number);
 /* After a wait that says it is readable: is it? */
 bool ep_readable(int epfd, int number);
+/* A child that has it looks at it. */
+void ep_look(int number);
 
 /* sockets.c */
 void adopt_inherited(void);

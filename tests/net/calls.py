@@ -216,6 +216,28 @@ def fork_uses_copy():
     answer(copy)
 
 
+# A child looks at its parent's epoll, which has nothing although a line is there;
+# then it has. 2 lines
+def fork_polls():
+    fd = accept()
+    e = select.epoll()
+    e.register(fd, select.EPOLLRDHUP)
+
+    def readable():
+        p = select.poll()
+        p.register(e.fileno(), select.POLLIN)
+        return bool(p.poll(0)) and bool(select.select([e], [], [], 0)[0])
+    check(not readable(), 'before the first')
+    answer(fd)
+    select.select([fd], [], [])
+    check(in_child(lambda: check(not readable(), 'not its event')) == 0, 'the child')
+    check(not readable(), 'nor in the parent')
+    e.modify(fd, select.EPOLLIN)
+    check(in_child(lambda: check(readable(), 'its event')) == 0, 'another child')
+    check(e.poll(0) == [(fd, select.EPOLLIN)], 'the event is the parent\'s')
+    answer(fd)
+
+
 # As a server that forks for each request does it: the parent reads it, the child
 # answers, both close. 1 line
 def fork_answers():
@@ -470,6 +492,24 @@ def sandbox_takes():
     def serve():
         sandbox()
         answer(fd, 2)
+    check(in_child(serve) == 0, 'the child')
+    answer(fd)
+
+
+# There a child polls its parent's epoll, which is readable. 3 lines
+def sandbox_polls():
+    fd = accept()
+    e, p, (r, w) = select.epoll(), select.poll(), os.pipe()
+    e.register(fd, select.EPOLLRDHUP)
+    e.register(r, select.EPOLLIN)
+    p.register(e.fileno(), select.POLLIN)
+    os.write(w, b'x')
+    answer(fd)
+
+    def serve():
+        sandbox()
+        check(p.poll(0), 'the pipe')
+        answer(fd)
     check(in_child(serve) == 0, 'the child')
     answer(fd)
 

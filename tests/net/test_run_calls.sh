@@ -66,6 +66,7 @@ run_all() {
 	scenario fork_closes 1 4
 	scenario fork_uses 0+2 3
 	scenario fork_uses_copy 0+2 3
+	scenario fork_polls 1 2
 	scenario fork_answers 1+1 1
 	scenario fork_closes_first 1 1
 	scenario fork_holds 1 1
@@ -77,6 +78,7 @@ run_all() {
 	scenario sandbox_new 0 3
 	scenario sandbox_used 0+2 3
 	scenario sandbox_takes 0+2 4
+	scenario sandbox_polls 0+2 3
 	scenario sandbox_own 0+1 3
 	scenario exec_serves 1 3
 	scenario exec_used 1 4
