@@ -227,6 +227,20 @@ static uint64_t fill(int fd, struct conn *c)
 	return c->out_sent - before;
 }
 
+/* What the peer has read was acknowledged before: that is on its way, and until
+ * it is here the next bytes may be too many for the buffer to be writable. */
+static void await_acked(int fd)
+{
+	int queued = 0;
+
+	for (int i = 0; i < LIMIT_MS * 10; i++) {
+		if (ioctl(fd, SIOCOUTQ, &queued) < 0 || !queued)
+			return;
+		usleep(100);
+	}
+	say("; too late for ACKs");
+}
+
 void step_fill(void)
 {
 	struct item *it = item_pick(CONN);
@@ -256,6 +270,7 @@ void step_fill(void)
 	conn_drain(c);
 	say(" poll %d", poll(&p, 1, LIMIT_MS));
 	say(" %x", (unsigned int)p.revents);
+	await_acked(p.fd);
 }
 
 /* ---- from a file --------------------------------------------------------- */
