@@ -216,6 +216,22 @@ bool ep_readable(int epfd, int number)
 	return real.poll(&p, 1, 0) == 1;
 }
 
+/* An epoll is about to be put into another one, or changed there. */
+static void look_before(int number)
+{
+	struct ep *ep = &eps[number];
+	void *ctx;
+
+	if (ref(ep)) {
+		ctx = atomic_load(&ep->ctx);
+		if (ctx)
+			xlend_epoll_has(ctx);
+		unref(ep);
+	}
+	if (atomic_load(&n_nested))
+		look_inside();
+}
+
 void ep_child(void)
 {
 	uint32_t i;
@@ -400,15 +416,16 @@ static int kernels_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int s = fd_ours(fd), ret;
+	uint64_t word = fd_word(fd);
 
 	if (unlikely(s))
 		return ours_ctl(epfd, op, fd, s, ev);
-	ret = fd_kind_of(fd_word(fd)) == FD_KERNEL
-		      ? kernels_ctl(epfd, op, fd, ev)
-		      : real.epoll_ctl(epfd, op, fd, ev);
+	if (fd_kind_of(word) == FD_EPOLL && op != EPOLL_CTL_DEL)
+		look_before(fd_number_of(word));
+	ret = fd_kind_of(word) == FD_KERNEL ? kernels_ctl(epfd, op, fd, ev)
+					    : real.epoll_ctl(epfd, op, fd, ev);
 	if (op == EPOLL_CTL_ADD && !ret &&
-	    (fd_kind_of(fd_word(fd)) == FD_EPOLL ||
-	     (!fd_word(fd) && is_epoll(epfd, fd))))
+	    (fd_kind_of(word) == FD_EPOLL || (!word && is_epoll(epfd, fd))))
 		nest(epfd, fd);
 	return ret;
 }

@@ -69,17 +69,26 @@ def accept(listener=None):
     return listener.accept()[0].detach()
 
 
+def read_line(fd):
+    """The peer's next line; the one after that comes when it is answered."""
+    line = b''
+    while not line.endswith(b'\n'):
+        part = os.read(fd, 65536)
+        check(part, 'the peer ended')
+        line += part
+    return line
+
+
+def answer_line(fd, line):
+    line = line.upper()
+    while line:
+        line = line[os.write(fd, line):]
+
+
 def answer(fd, count=1):
     """The next lines of the peer's, by this descriptor."""
     for _ in range(count):
-        line = b''
-        while not line.endswith(b'\n'):
-            part = os.read(fd, 65536)
-            check(part, 'the peer ended')
-            line += part
-        line = line.upper()
-        while line:
-            line = line[os.write(fd, line):]
+        answer_line(fd, read_line(fd))
 
 
 def check(ok, what):
@@ -741,6 +750,29 @@ def epoll_nested():
         answer(fd)
     inner.poll(0)
     check(outer.poll(0.05) == [] and p.poll(50) == [], 'at rest')
+
+
+# An epoll that is put into another one, or changed there, was ready then or not:
+# of an entry that asks for no EPOLLIN Linux tells nothing that comes later.
+# 5 lines
+def epoll_nested_late():
+    fd = accept()
+    inner, outer = select.epoll(), select.epoll()
+    inner.register(fd, select.EPOLLIN)
+    p = select.poll()
+    p.register(inner.fileno(), select.POLLIN)
+    answer(fd, 2)
+    for change in outer.register, outer.modify:
+        check(p.poll(5000) == [(inner.fileno(), 1)], 'a line')
+        line = read_line(fd)
+        change(inner.fileno(), select.EPOLLRDNORM)
+        answer_line(fd, line)
+        check(p.poll(5000) == [(inner.fileno(), 1)], 'the next line')
+        check(outer.poll(0) == [], 'it was not ready')
+    ready = [(inner.fileno(), select.EPOLLRDNORM)]
+    outer.modify(inner.fileno(), select.EPOLLRDNORM)
+    check(outer.poll(0) == ready and outer.poll(0) == ready, 'it was ready')
+    answer(fd)
 
 
 # In two epolls: while it is new it stays with Linux. 2 lines

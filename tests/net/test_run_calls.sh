@@ -95,6 +95,7 @@ run_all() {
 	scenario poll_times_out 1 1
 	scenario epoll_kinds 1 5
 	scenario epoll_nested 1 4
+	scenario epoll_nested_late 1 5
 	scenario epoll_two 0 2
 	scenario epoll_two_late 0+1 5
 	scenario epoll_two_shot 0+1 3
