@@ -5,13 +5,13 @@
  * A turn touches only what something happened to: flows in the turn's list,
  * contexts that are polled, timer slots that are due. The clock is read once.
  *
- * The thread spins for spin_us after the last work, then sleeps in poll() on the
- * queue and on an epoll of the slow path's eventfd and all contexts' doorbells.
- * While it spins it yields: at once after it gave something to a program on
- * its own CPU (see turn_wake()) or rang the slow path, else every YIELD_NS
- * (SLOW_YIELD_NS while a connection may be on its way through slow path and
- * program), because what it waits for may need this CPU. Doorbells of parked
- * contexts are looked at every DOORBELL_NS while others keep it busy.
+ * The thread spins for spin_us after the last work, then sleeps in poll() on
+ * the queue and on an epoll of the slow path's eventfd and all contexts'
+ * doorbells. While it spins it yields: at once after it gave something to a
+ * program on its own CPU (see turn_wake()) or rang the slow path, else every
+ * YIELD_NS (SLOW_YIELD_NS while a connection may be on its way through slow
+ * path and program), because what it waits for may need this CPU. Doorbells of
+ * parked contexts are looked at every DOORBELL_NS while others keep it busy.
  *
  * Sleeping: the word `sleeping` is stored, a full fence, then all rings are
  * looked at once more; fp_cmd_flush() submits, fences and reads the word.
