@@ -67,7 +67,9 @@ static inline bool reply_recv(struct xctx *c, struct xsock *s,
 			 r->off)
 			return false;
 		s->rx_avail += r->len;
-		events = EPOLLIN;
+		/* As Linux, which tells of less to nobody: no edge either. */
+		if (s->rx_avail >= xsock_lowat(s))
+			events = EPOLLIN;
 	}
 	if (r->credits) {
 		if (r->credits > s->tx_used - s->tx_unsent)
