@@ -17,7 +17,8 @@
  *
  * An epoll inside another one (or a set that is polled) has to be readable when
  * its context has something: it tells from then on. It may be when the context
- * has nothing of interest, so a wait begins with a look at those inside others.
+ * has nothing of interest, so where epolls are inside others a wait looks at
+ * their contexts first, and again whenever it was woken.
  *
  * So it is in a child of fork(), where it is the parent's context that tells:
  * if the child polls the epoll, the parent is asked to look (family.c). Where
@@ -37,6 +38,7 @@
 #include <sys/epoll.h>
 
 #define EPOLLS 16384
+#define NS 1000000000u
 #define EVENTS_MAX (INT_MAX / (int)sizeof(struct epoll_event))
 
 struct ep {
@@ -480,17 +482,70 @@ static bool kernels_events(int epfd, const struct wait *w, int *n)
 	return true;
 }
 
+/* Until epfd is ready and not for nothing: more than 0. 0: the time is up. */
+static int until_ready(int epfd, const struct wait *w)
+{
+	struct pollfd p = {.fd = epfd, .events = POLLIN};
+	struct timespec left = {0};
+	uint64_t now;
+	int n;
+
+	do {
+		now = time_ns();
+		left.tv_sec = left.tv_nsec = 0;
+		if (w->deadline > now) {
+			left.tv_sec = (time_t)((w->deadline - now) / NS);
+			left.tv_nsec = (long)((w->deadline - now) % NS);
+		}
+		n = real.ppoll(&p, 1, w->deadline == UINT64_MAX ? NULL : &left,
+			       w->mask);
+		if (n <= 0)
+			return n;
+		look_inside();
+		n = real.poll(&p, 1, 0);
+	} while (!n);
+	return n;
+}
+
+/* What is inside epfd, or deeper, may wake it for nothing while it waits. */
+static int nested_wait(int epfd, const struct wait *w)
+{
+	int n;
+
+	for (;;) {
+		look_inside();
+		n = ours_wait(fd_word(epfd), w);
+		if (n != -2)
+			return n;
+		n = real.epoll_wait(epfd, w->evs, w->max, 0);
+		if (!n)
+			n = until_ready(epfd, w);
+		else if (kernels_events(epfd, w, &n))
+			return n;
+		else
+			continue;
+		if (n <= 0)
+			return n;
+	}
+}
+
+static bool any_nested(void)
+{
+	return unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed));
+}
+
 int epoll_wait(int epfd, struct epoll_event *evs, int max, int timeout)
 {
 	uint64_t word = fd_word(epfd);
 	struct wait w = {.evs = evs, .max = max};
 	int n;
 
-	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
-		look_inside();
 	do {
-		if (unlikely(word)) {
+		if (unlikely(word) || any_nested())
 			w.deadline = time_deadline_ms(timeout);
+		if (any_nested())
+			return nested_wait(epfd, &w);
+		if (unlikely(word)) {
 			n = ours_wait(word, &w);
 			if (n != -2)
 				return n;
@@ -508,11 +563,12 @@ int epoll_pwait(int epfd, struct epoll_event *evs, int max, int timeout,
 	struct wait w = {.evs = evs, .max = max, .mask = mask};
 	int n;
 
-	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
-		look_inside();
 	do {
-		if (unlikely(word)) {
+		if (unlikely(word) || any_nested())
 			w.deadline = time_deadline_ms(timeout);
+		if (any_nested())
+			return nested_wait(epfd, &w);
+		if (unlikely(word)) {
 			n = ours_wait(word, &w);
 			if (n != -2)
 				return n;
@@ -528,15 +584,15 @@ int epoll_pwait2(int epfd, struct epoll_event *evs, int max,
 {
 	uint64_t word = fd_word(epfd);
 	struct wait w = {.evs = evs, .max = max, .mask = mask};
+	bool valid = time_valid(timeout);
 	int n;
 
-	if (unlikely(word) && !time_valid(timeout))
-		word = 0;
-	if (unlikely(atomic_load_explicit(&n_nested, memory_order_relaxed)))
-		look_inside();
 	do {
-		if (unlikely(word)) {
+		if ((unlikely(word) || any_nested()) && valid)
 			w.deadline = time_deadline(timeout);
+		if (any_nested() && valid)
+			return nested_wait(epfd, &w);
+		if (unlikely(word) && valid) {
 			n = ours_wait(word, &w);
 			if (n != -2)
 				return n;

@@ -775,6 +775,21 @@ def epoll_nested_late():
     answer(fd)
 
 
+# What arrives while it waits, and nobody asked for, ends no wait. 3 lines
+def epoll_nested_in_vain():
+    import threading
+    fd = accept()
+    answer(fd)
+    inner, outer = select.epoll(), select.epoll()
+    inner.register(fd, select.EPOLLRDHUP)
+    outer.register(inner.fileno(), select.EPOLLIN)
+    late = threading.Timer(0.1, answer_line, (fd, read_line(fd)))
+    late.start()
+    check(outer.poll(0.5) == [], 'of no interest')
+    late.join()
+    answer(fd)
+
+
 # In two epolls: while it is new it stays with Linux. 2 lines
 def epoll_two():
     fd = accept()

@@ -69,7 +69,7 @@ calls() {
 	read -ra addr < <(addresses $seed)
 	in_server timeout 120 "$@" "$CALLS_PROGRAM" run \
 		"$TB_DIR/control.$job" $seed $CALLS_STEPS ${addr[0]} \
-		$((PORT + seed)) ${addr[1]} $((PEER_PORT + 2 * job)) \
+		${ALONE_PORT:-$((PORT + seed))} ${addr[1]} $((PEER_PORT + 2 * job)) \
 		$(words $seed) >"$TB_DIR/$log.$seed" 2>"$TB_DIR/$log.$seed.err"
 	echo "status $?" >>"$TB_DIR/$log.$seed"
 	[ -z "${CALLS_KEEP:-}" ] || cp "$TB_DIR/$log.$seed"* "$CALLS_KEEP"
@@ -106,13 +106,28 @@ sound() {
 		"$TB_DIR/linux.$1"
 }
 
-# compare NAME LOG STEP RUNNER...
+# settled NAME SEED LOG PORT RUNNER...: else twice more, by itself. What differs
+# once is a matter of time, of which rarely something is left; it is shown.
+settled() {
+	local name=$1 seed=$2 log=$3 port=$4 i
+	shift 4
+	same $seed $log >"$TB_DIR/differs" && return
+	for i in 0 1; do
+		ALONE_PORT=$((port + seed % 1000 * 2 + i))
+		calls $log $seed 0 "$@"
+		same $seed $log || return
+	done
+	{ echo "seed $seed, $name, once:" && cat "$TB_DIR/differs"; } \
+		>>"$TB_DIR/once"
+}
+
+# compare NAME LOG STEP PORT RUNNER...
 compare() {
-	local name=$1 log=$2 step=$3 seed
-	shift 3
+	local name=$1 log=$2 step=$3 port=$4 seed
+	shift 4
 	run_all $log $step "$@"
 	for ((seed = FIRST; seed <= LAST; seed += step)); do
-		check "seed $seed, $name" same $seed $log
+		check "seed $seed, $name" settled "$name" $seed $log $port "$@"
 	done
 }
 
@@ -133,18 +148,22 @@ for ((job = 0; job < CALLS_JOBS; job++)); do
 	wait_for 10 grep -q listening "$TB_DIR/peer.$job"
 done
 run_all linux 1
+: >"$TB_DIR/once"
 for ((seed = FIRST; seed <= LAST; seed++)); do
 	check "seed $seed goes on Linux as planned" sound $seed
 done
-compare "Linux again" again 8
-compare "no service" alone 4 $CALLS_RUNNER
+compare "Linux again" again 8 22000
+compare "no service" alone 4 24000 $CALLS_RUNNER
 is_tas || finish
 server_address_none
 base_ruleset || exit 1
 stack_start
 rm -f "$TB_DIR/report"
-compare "service" xts 1 $CALLS_RUNNER
+compare "service" xts 1 26000 $CALLS_RUNNER
 check_no_invalid
+check_le "hardly any differed once" \
+	"$(grep -c ', once:$' "$TB_DIR/once")" $((LAST / 50))
+[ ! -s "$TB_DIR/once" ] || note <"$TB_DIR/once"
 if [ -s "$TB_DIR/report" ]; then
 	all=$(($(reported offloaded) + $(reported 'reason_[A-Z_]*')))
 	figure "$(reported offloaded) of $all connections carried by the service"

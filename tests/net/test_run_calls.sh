@@ -96,6 +96,7 @@ run_all() {
 	scenario epoll_kinds 1 5
 	scenario epoll_nested 1 4
 	scenario epoll_nested_late 1 5
+	scenario epoll_nested_in_vain 1 3
 	scenario epoll_two 0 2
 	scenario epoll_two_late 0+1 5
 	scenario epoll_two_shot 0+1 3
