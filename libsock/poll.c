@@ -77,8 +77,9 @@ static short wanted(const struct set *p, nfds_t i)
 /* As the kernel has it; if that has just been taken from it, the decision is
  * waited for. The phase. */
 static uint32_t look_asking(struct set *p, struct xctx *c,
-			    const struct xsock *s, struct pollfd *f)
+			    const struct xsock *s, nfds_t i)
 {
+	struct pollfd *f = &p->fds[i];
 	int got = -1;
 
 	if (!atomic_load(&s->ask))
@@ -89,7 +90,7 @@ static uint32_t look_asking(struct set *p, struct xctx *c,
 		xask_settle(c, p->deadline);
 		got = xask_events(c, s, (uint16_t)f->events);
 	}
-	f->revents = (short)(got < 0 ? 0 : got);
+	f->revents = (short)(got < 0 ? 0 : got & (uint16_t)wanted(p, i));
 	return xsock_phase(s);
 }
 
@@ -106,7 +107,7 @@ static bool look_at(struct set *p, nfds_t i)
 	xctx_drain(c);
 	phase = xsock_phase(s);
 	if (phase == XPHASE_ASKING)
-		phase = look_asking(p, c, s, f);
+		phase = look_asking(p, c, s, i);
 	if (atomic_load(&s->ctx) == c && phase == XPHASE_OFFLOADED)
 		f->revents = (short)(xsock_events(s) & (uint16_t)wanted(p, i));
 	else if (!xphase_passes(phase))

@@ -418,6 +418,21 @@ static void test_poll_sees_what_linux_has(void **state)
 	assert_int_equal(ready(), POLLOUT);
 }
 
+/* select(): a hang-up is no exception, and ends no wait for one. */
+static void test_select_waits_for_what_it_asked_for(void **state)
+{
+	struct pollfd p = {.fd = fd, .events = POLLPRI};
+	uint64_t end;
+
+	asked();
+	shutdown(peer, SHUT_WR);
+	shutdown(fd, SHUT_RDWR);
+	assert_true(ready() & POLLHUP);
+	end = now_ns() + 20000000;
+	assert_int_equal(xlend_poll(&p, &s, 1, end, NULL, true), 0);
+	assert_true(now_ns() >= end);
+}
+
 static void test_poll_waits_for_what_is_being_taken(void **state)
 {
 	struct fakesvc_flow *f = asked();
@@ -558,6 +573,7 @@ int main(void)
 		T(what_is_being_taken_is_closed_by_the_service),
 		T(a_busy_program_does_not_keep_it_off),
 		T(poll_sees_what_linux_has),
+		T(select_waits_for_what_it_asked_for),
 		T(poll_waits_for_what_is_being_taken),
 		T(a_poll_that_sleeps_sees_linuxs_data),
 		T(epoll_sees_what_linux_has),
