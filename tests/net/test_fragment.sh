@@ -52,7 +52,7 @@ fragments() {
 	in_server ip neigh replace "$3" nud permanent dev "$(stack_dev)" \
 		lladdr "$(mac_of in_peer p0)"
 	bg_server srv "$BIN/offload" --xts listen "$2" 5000 \
-		$srv recv:20000 send:100 info eof close
+		$srv recv:20000 info send:100 eof close
 	SRV=$BG_PID
 	wait_for 10 grep -q listening "$TB_DIR/srv"
 	check "a connection of fragments goes on to its end ($2) [$STACK]" \
