@@ -233,6 +233,8 @@ base_ruleset() {
 		}
 		chain input {
 			type filter hook input priority 0; policy drop;
+			# a router's, of what conntrack does not know: ND
+			icmpv6 type nd-redirect accept
 			ct state invalid counter name invalid_in log group 7 drop
 			iifname "lo" accept
 			ct state established,related accept
