@@ -121,6 +121,20 @@ settled() {
 		>>"$TB_DIR/once"
 }
 
+# planned SEED: on Linux, if need be when it is run again: where a CPU is held up
+# Linux's own time-outs, which it counts in ticks, may end too early.
+planned() {
+	local i
+	for i in 0 1; do
+		sound $1 >"$TB_DIR/unplanned" && return
+		{ echo "seed $1, Linux, once:" && cat "$TB_DIR/unplanned"; } \
+			>>"$TB_DIR/once"
+		ALONE_PORT=$((20000 + $1 % 1000 * 2 + i))
+		calls linux $1 0
+	done
+	sound $1
+}
+
 # compare NAME LOG STEP PORT RUNNER...
 compare() {
 	local name=$1 log=$2 step=$3 port=$4 seed
@@ -150,7 +164,7 @@ done
 run_all linux 1
 : >"$TB_DIR/once"
 for ((seed = FIRST; seed <= LAST; seed++)); do
-	check "seed $seed goes on Linux as planned" sound $seed
+	check "seed $seed goes on Linux as planned" planned $seed
 done
 compare "Linux again" again 8 22000
 compare "no service" alone 4 24000 $CALLS_RUNNER
